@@ -1,0 +1,43 @@
+# Every command sets up what it needs, once, in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+# Data that lies beside the repository is used instead of a download.
+ifneq ($(wildcard ../shared/tensorflow_datasets),)
+export TFDS_DATA_DIR ?= $(abspath ../shared/tensorflow_datasets)
+endif
+
+.PHONY: demo test lint format bench clean
+
+demo: $(VENV)/examples.installed
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/test.installed
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/test.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/test.installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/examples.installed
+	$(BIN)/python benchmarks/training.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build output *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/%.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) \
+	    and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --editable '.[$*]'
+	touch $@

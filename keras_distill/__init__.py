@@ -1,0 +1,10 @@
+"""Knowledge distillation for Keras."""
+
+from keras_distill import losses
+from keras_distill.distiller import Distiller
+from keras_distill.layers import TemperatureSoftmax
+from keras_distill.version import __version__
+
+
+
+__all__ = ["Distiller", "TemperatureSoftmax", "__version__", "losses"]

@@ -1,0 +1,579 @@
+import keras
+from keras import ops
+
+from keras_distill.backend import unscale_loss
+from keras_distill.hyperparameter import Hyperparameter
+from keras_distill.logits import call_model
+from keras_distill.losses.composition import Distillation
+from keras_distill.outputs import flatten_like
+from keras_distill.outputs import name_outputs
+from keras_distill.teachers.teacher import Teacher
+from keras_distill.transfer.checks import BatchCheck
+from keras_distill.transfer.labels import check_labels
+from keras_distill.transfer.labels import mask_unlabelled
+from keras_distill.transfer.labels import weigh_classes
+from keras_distill.transfer.targets import pack_targets
+from keras_distill.transfer.targets import unpack_targets
+from keras_distill.validation import check_number
+
+_DEFAULT_ALPHA = 0.9
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Distiller(keras.Model):
+    """Trains a small student to give the outputs of a big teacher.
+
+    The student learns from the teacher's soft targets on a transfer set and,
+    where there are labels, from these too (Hinton, Vinyals and Dean, 2015,
+    section 2). With `q_T` and `p_T` the student's and the teacher's softmax at
+    temperature T, and labels `y`, it minimizes
+
+        alpha * T^2 * CE(q_T, p_T) + (1 - alpha) * CE(q_1, y)
+
+    A `Distiller` is a `keras.Model`, and whatever `fit` supports works: sample
+    and class weights, masks, regularizers, several outputs, mixed precision,
+    callbacks. In each training step the teacher is called once, with
+    `training=False` and out of reach of the gradient, and the student once.
+    `predict`, `evaluate`, `save` and `export` are the student's alone: the
+    teacher is neither called nor changed nor saved by them. A saved `Distiller`
+    that is loaded again trains on from where it stopped as soon as it is given
+    its teacher: `distiller.teacher = teacher`.
+
+    The logs are `loss` (all that is minimized), `soft_loss` (the distillation
+    losses, weighted and summed), `hard_loss` (`loss` of `compile`, before
+    `1 - alpha`) and the metrics. `evaluate` has no soft targets, unless the
+    data brings them: there `loss` is the hard loss and what the student adds.
+
+    A model that ends in a softmax (`keras.layers.Softmax`,
+    `activation="softmax"`, `TemperatureSoftmax`) is distilled on the logits in
+    front of it. For a softmax that can not be seen, such as one inside of a
+    Python function, pass `from_logits=False` to the distillation loss.
+
+    Soft targets that are NaN or infinite stop `fit` with an error that names
+    the batch, before a weight changes. (Not with `jit_compile=True`: XLA drops
+    such checks.)
+
+    Example:
+
+    ```python
+    import keras
+    import keras_distill
+
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        optimizer="adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        distillation_loss=keras_distill.losses.SoftTargetCrossentropy(
+            temperature=4.0
+        ),
+        alpha=0.9,
+        metrics=["accuracy"],
+    )
+    distiller.fit(x, y, epochs=20, validation_data=(x_test, y_test))
+    distiller.student.export("student/")
+    ```
+
+    Data without labels, or with soft targets of its own (no teacher needed):
+
+    ```python
+    distiller.compile("adam")
+    distiller.fit(unlabelled_x)
+
+    distiller = keras_distill.Distiller(student=student)
+    distiller.compile("adam", loss="sparse_categorical_crossentropy")
+    distiller.fit(x, {"labels": y, "soft_targets": teacher_logits})
+    ```
+
+    Args:
+        student: The `keras.Model` to train.
+        teacher: A `keras.Model`; a callable `inputs -> logits`; a list of
+            these, which teach the mean of their probabilities at the
+            temperature of the loss; or `None` where the soft targets come
+            with the data. Its inputs are the student's, and its outputs have
+            the structure and shapes of the student's; all else may differ.
+            Defaults to `None`.
+        name: Optional name of the model.
+
+    Raises:
+        TypeError: On positional arguments: `keras.distillation.Distiller` has
+            them in the other order, and a silent swap trains the teacher.
+        ValueError: If an argument is of another kind, or the outputs of
+            student and teacher do not match.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        if args:
+            raise TypeError(
+                "`Distiller` takes keyword arguments only: "
+                "`Distiller(student=..., teacher=...)`. "
+                f"Received: {len(args)} positional argument(s)"
+            )
+        return super().__new__(cls, **kwargs)
+
+    def __init__(self, *, student, teacher=None, name=None):
+        if not isinstance(student, keras.Model):
+            raise ValueError(
+                "Expected `student` to be a `keras.Model`. "
+                f"Received: student={student!r}"
+            )
+        # The policy decides on loss scaling, the inputs are the student's to
+        # cast.
+        super().__init__(
+            name=name, dtype=_find_dtype_policy(student), autocast=False
+        )
+        self.student = student
+        self.teacher = teacher
+        self._soft_loss_tracker = keras.metrics.Mean(name="soft_loss")
+        self._hard_loss_tracker = keras.metrics.Mean(name="hard_loss")
+        self.built = student.built
+
+    def __setattr__(self, name, value):
+        # Keras tracks every model among the attributes. The teacher is not
+        # part of this one.
+        if name == "teacher":
+            self._set_teacher(value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def teacher(self):
+        """The teacher, as it was given. May be set at any time."""
+        return self._teacher and self._teacher.given
+
+    def _set_teacher(self, teacher):
+        self._teacher = None if teacher is None else Teacher(teacher)
+        if self._teacher is not None:
+            self._teacher.check_against(self.student)
+        # A compiled step holds the former teacher.
+        self.train_function = None
+
+    @property
+    def alpha(self):
+        """The weight of the soft loss. Setting it needs no new `compile`."""
+        return self._alpha.value
+
+    @alpha.setter
+    def alpha(self, value):
+        self._alpha.assign(value)
+
+    @property
+    def output_names(self):
+        """The names of the student's outputs, where it has names."""
+        return getattr(self.student, "output_names", None)
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        *,
+        distillation_loss="soft_target_crossentropy",
+        distillation_loss_weights=None,
+        alpha=_DEFAULT_ALPHA,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
+        """Configures the distiller for training.
+
+        Example:
+
+        ```python
+        distiller.compile(
+            optimizer=keras.optimizers.Adam(1e-3),
+            loss="sparse_categorical_crossentropy",
+            distillation_loss=[
+                keras_distill.losses.SoftTargetCrossentropy(4.0),
+                keras_distill.losses.LogitMatching(),
+            ],
+            distillation_loss_weights=[1.0, 0.1],
+            alpha=0.9,
+        )
+        ```
+
+        Args:
+            optimizer: As in `keras.Model.compile`.
+            loss: The hard loss, between the labels and the student's outputs,
+                as in `keras.Model.compile`. `None` (the default) means soft
+                targets only, whatever labels the data has.
+            distillation_loss: A `keras_distill.losses.DistillationLoss` or its
+                name. A list is several losses on the one output. With several
+                outputs, one loss applies to each of them; a list in their
+                order or a dict with their names has a loss, a list of losses,
+                or `None` for each. Defaults to `SoftTargetCrossentropy()` at
+                its default temperature.
+            distillation_loss_weights: Numbers in the structure of
+                `distillation_loss`. Defaults to `None`: 1 for each.
+            alpha: Float in `[0, 1]`: the weight of the soft loss; `1 - alpha`
+                is that of the hard loss. With `loss=None` it is 1.
+                Defaults to `0.9`.
+            loss_weights: As in `keras.Model.compile`, of the hard losses of
+                several outputs.
+            metrics: As in `keras.Model.compile`.
+            weighted_metrics: As in `keras.Model.compile`.
+            run_eagerly: As in `keras.Model.compile`.
+            steps_per_execution: As in `keras.Model.compile`.
+            jit_compile: As in `keras.Model.compile`.
+            auto_scale_loss: As in `keras.Model.compile`. A student in
+                `mixed_float16` gets loss scaling.
+
+        Raises:
+            ValueError: If a distillation loss, a weight or `alpha` is not of
+                the kind above, or does not fit the student's outputs.
+        """
+        self._distillation = Distillation(
+            distillation_loss, distillation_loss_weights
+        )
+        if loss is None and alpha == _DEFAULT_ALPHA:
+            alpha = 1.0
+        self._alpha = Hyperparameter(
+            "alpha", alpha, _check_alpha_alone if loss is None else _check_alpha
+        )
+        self._check = BatchCheck()
+        if self.output_names:
+            self._distillation.terms(self.output_names)
+        # Keras keeps those of a former `compile` where the new one has none.
+        self.loss = self._compile_loss = self._compile_metrics = None
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Distills the teacher into the student on a transfer set.
+
+        Example:
+
+        ```python
+        distiller.fit(x, y, epochs=20)            # with labels
+        distiller.fit(x, epochs=20)               # without
+        distiller.fit(tf_dataset, epochs=20)      # batches of x or (x, y)
+        distiller.fit(x, {"labels": y, "soft_targets": teacher_logits})
+        ```
+
+        Args:
+            x: The inputs, as in `keras.Model.fit`: arrays, a
+                `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator.
+            y: The labels, as in `keras.Model.fit`; or `None` for an
+                unlabelled transfer set; or a dict with `"soft_targets"` and,
+                where there are any, `"labels"`, for which the teacher is not
+                called. Batches of a dataset may have each of these as their
+                `y`. Without a teacher and without a hard loss, `y` alone is
+                taken for the soft targets. Where only a part has labels, the
+                others are -1 and the loss has `ignore_class=-1`.
+            batch_size: As in `keras.Model.fit`.
+            epochs: As in `keras.Model.fit`.
+            verbose: As in `keras.Model.fit`.
+            callbacks: As in `keras.Model.fit`.
+            validation_split: As in `keras.Model.fit`.
+            validation_data: As in `keras.Model.fit`. The student is evaluated
+                alone.
+            shuffle: As in `keras.Model.fit`.
+            class_weight: As in `keras.Model.fit`. Weighs both losses.
+            sample_weight: As in `keras.Model.fit`. Weighs both losses.
+            initial_epoch: As in `keras.Model.fit`.
+            steps_per_epoch: As in `keras.Model.fit`.
+            validation_steps: As in `keras.Model.fit`.
+            validation_batch_size: As in `keras.Model.fit`.
+            validation_freq: As in `keras.Model.fit`.
+
+        Returns:
+            A `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If the data has no soft targets and there is no
+                teacher; if there are no labels and `alpha < 1`; if a label is
+                no class of the student; or if soft targets are not finite.
+        """
+        self._assert_compile_called("fit")
+        check_labels(y, self.loss, self.student)
+        sample_weight, class_weight = weigh_classes(
+            y, sample_weight, class_weight
+        )
+        return super().fit(
+            x=x,
+            y=y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+            validation_freq=validation_freq,
+        )
+
+    def build(self, input_shape):
+        if not self.student.built:
+            self.student.build(input_shape)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return call_model(self.student, inputs, training=training)
+
+    def train_step(self, *args):
+        *state, data = args
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._check.count_batch()
+        y = self._add_soft_targets(x, y)
+        return super().train_step(*state, (x, y, sample_weight))
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force)
+        step = self.train_function
+        self.train_function = lambda *args: self._check.run(step, *args)
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self._check.reset()
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """Computes what is minimized, and tracks its parts.
+
+        Args:
+            x: Inputs of the batch.
+            y: Labels, or a dict of labels and soft targets.
+            y_pred: The student's outputs, as `call` returned them.
+            sample_weight: Weights of the samples, or `None`.
+            training: Whether this is a training step.
+
+        Returns:
+            Scalar tensor:
+            `alpha * soft_loss + (1 - alpha) * hard_loss + regularization`,
+            or `hard_loss + regularization` where there are no soft targets.
+        """
+        del training
+        labels, soft_targets = unpack_targets(y)
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        losses = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        hard_weight = 1.0
+        if soft_targets is not None:
+            alpha = ops.convert_to_tensor(self._alpha.variable)
+            hard_weight = 1.0 - alpha
+            soft_loss = self._compute_soft_loss(
+                soft_targets, y_pred, sample_weight
+            )
+            self._soft_loss_tracker.update_state(
+                unscale_loss(soft_loss), sample_weight=batch_size
+            )
+            losses.append(alpha * soft_loss)
+        if labels is not None and self._compile_loss is not None:
+            hard_loss = self._compile_loss(labels, y_pred, sample_weight)
+            self._hard_loss_tracker.update_state(
+                unscale_loss(hard_loss), sample_weight=batch_size
+            )
+            losses.append(hard_weight * hard_loss)
+        return sum(losses) if losses else ops.zeros(())
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Updates the metrics and returns the logs of the batch.
+
+        Args:
+            x: Inputs of the batch.
+            y: Labels, or a dict of labels and soft targets.
+            y_pred: The student's outputs.
+            sample_weight: Weights of the samples, or `None`.
+
+        Returns:
+            Dict of what was measured in this batch: an unlabelled one has no
+            hard loss and no metrics, one without soft targets no soft loss.
+        """
+        labels, soft_targets = unpack_targets(y)
+        absent = set()
+        if labels is None:
+            logs = self.get_metrics_result()
+            absent |= {"hard_loss", *self._compiled_metrics_names()}
+        else:
+            mask_unlabelled(labels, y_pred, self.loss)
+            logs = super().compute_metrics(x, labels, y_pred, sample_weight)
+        if soft_targets is None:
+            absent.add("soft_loss")
+            if self._compile_loss is None or labels is None:
+                absent.add("loss")
+        return {k: v for k, v in logs.items() if k not in absent}
+
+    def get_metrics_result(self):
+        logs = {}
+        for metric in self.metrics:
+            if metric is self._compile_metrics:
+                # Keras builds them from the first batch with labels.
+                if metric.built:
+                    logs.update(metric.result())
+            elif metric is not self._hard_loss_tracker or (
+                self._compile_loss is not None
+            ):
+                logs[metric.name] = metric.result()
+        return logs
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """Exports the student, as `distiller.student.export` does.
+
+        Example:
+
+        ```python
+        distiller.export("student/")
+        distiller.export("student.tflite", format="litert")
+        distiller.export("student.onnx", format="onnx")
+        ```
+
+        Args:
+            filepath: Where to write it.
+            format: As in `keras.Model.export`. `"onnx"` needs the packages
+                `onnx` and `tf2onnx`. Defaults to `"tf_saved_model"`.
+            **kwargs: More arguments of `keras.Model.export`.
+
+        Raises:
+            ImportError: If the format needs a package that is not installed.
+            ValueError: If the format is unknown, or the student is not built.
+        """
+        self.student.export(filepath, format=format, **kwargs)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "student": keras.saving.serialize_keras_object(self.student),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        student = keras.saving.deserialize_keras_object(
+            config["student"], custom_objects=custom_objects
+        )
+        return cls(student=student, name=config["name"])
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config.update(
+                **keras.saving.serialize_keras_object(
+                    {
+                        "distillation_loss": self._distillation.losses,
+                        "distillation_loss_weights": (
+                            self._distillation.weights
+                        ),
+                    }
+                ),
+                alpha=self.alpha,
+            )
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _add_soft_targets(self, x, y):
+        """Returns `y` with soft targets: those it has, or the teacher's."""
+        labels, soft_targets = unpack_targets(y)
+        if soft_targets is None and self._teacher is not None:
+            soft_targets = self._teacher(
+                x, self._distillation, self.output_names
+            )
+        elif soft_targets is None and self.loss is None:
+            labels, soft_targets = None, labels
+        if soft_targets is None:
+            raise ValueError(
+                "There are no soft targets: pass a `teacher` to the "
+                "`Distiller` (or set `distiller.teacher`), or data with "
+                '`y={"labels": labels, "soft_targets": logits}`. Received: '
+                "teacher=None"
+            )
+        if labels is None and self.loss is not None and self.alpha < 1:
+            raise ValueError(
+                f"`alpha={self.alpha:g}` gives the labels a weight, but the "
+                "data has no labels. For soft targets alone pass `loss=None` "
+                "or `alpha=1.0` to `compile`; where only some examples have "
+                "labels, give the others the label -1 and the loss "
+                "`ignore_class=-1`. Received: y=None"
+            )
+        return pack_targets(labels, self._check.finite(soft_targets))
+
+    def _compute_soft_loss(self, soft_targets, y_pred, sample_weight):
+        """Returns the weighted sum of the distillation losses."""
+        teacher_outputs = flatten_like(soft_targets, y_pred)
+        student_outputs = keras.tree.flatten(y_pred)
+        sample_weights = keras.tree.flatten(sample_weight)
+        if len(sample_weights) == 1:
+            sample_weights *= len(student_outputs)
+        names = name_outputs(y_pred, self.output_names)
+        weighted = []
+        for output, loss, weight in self._distillation.terms(names):
+            teacher_output = teacher_outputs[output]
+            student_output = student_outputs[output]
+            self._check.look("teacher", teacher_output, loss)
+            self._check.look("student", student_output, loss)
+            value = loss(
+                teacher_output, student_output, sample_weights[output]
+            )
+            weighted.append(value if weight == 1 else weight * value)
+        return sum(weighted)
+
+    def _compiled_metrics_names(self):
+        metrics = self._compile_metrics
+        return metrics.result() if metrics is not None and metrics.built else ()
+
+
+def _find_dtype_policy(student):
+    """Returns the policy on which Keras decides about loss scaling.
+
+    One layer in float16 is enough to need it, whatever the policy of the model
+    as a whole is called.
+    """
+    policies = [layer.dtype_policy for layer in student._flatten_layers()]
+    for policy in policies:
+        if policy.name == "mixed_float16":
+            return policy
+    return student.dtype_policy
+
+
+def _check_alpha(argument, value):
+    return check_number(argument, value, low=0, high=1)
+
+
+def _check_alpha_alone(argument, value):
+    alpha = _check_alpha(argument, value)
+    if alpha != 1:
+        raise ValueError(
+            "Without a hard loss (`loss=None`) the soft loss is all there is, "
+            "and `alpha` has to be 1. "
+            f"Received: {argument}={value!r}, loss=None"
+        )
+    return alpha

@@ -1,0 +1,139 @@
+"""Which distillation losses apply to which outputs, with which weights."""
+
+import typing
+
+import keras
+
+from keras_distill.losses import DistillationLoss
+from keras_distill.losses import get
+from keras_distill.validation import check_number
+
+
+class Term(typing.NamedTuple):
+    """One distillation loss on one output."""
+
+    output: int
+    loss: DistillationLoss
+    weight: float
+
+
+class Distillation:
+    """The distillation losses of `compile`, for each output of the student.
+
+    One loss applies to every output. With one output, a list is several losses
+    on it; with several, a list or dict has an entry for each output, which is
+    a loss, a list of losses, or `None` for an output that is not distilled.
+
+    Args:
+        losses: A `DistillationLoss`, its name, or a list or dict as above.
+        weights: Numbers in the same structure, or `None` for 1 everywhere.
+
+    Raises:
+        ValueError: If an entry is no distillation loss, there is none, or the
+            weights do not match the losses.
+    """
+
+    def __init__(self, losses, weights=None):
+        self.losses = _standardize(losses)
+        self.weights = weights
+        if all(loss is None for loss in keras.tree.flatten(self.losses)):
+            raise ValueError(
+                "Expected at least one loss in `distillation_loss`. "
+                f"Received: distillation_loss={losses!r}"
+            )
+        _check_weights(self.losses, weights)
+
+    def terms(self, output_names):
+        """Lists every loss with its output and weight.
+
+        Args:
+            output_names: One name for each output of the student, in flat
+                order.
+
+        Returns:
+            List of `Term`, in the order of the outputs.
+
+        Raises:
+            ValueError: If the losses do not fit the outputs.
+        """
+        losses = _spread(self.losses, output_names)
+        weights = _spread(self.weights, output_names)
+        return [
+            Term(output, loss, weight)
+            for output in range(len(output_names))
+            for loss, weight in _pair(losses[output], weights[output])
+        ]
+
+    def by_output(self, output_names):
+        """Returns a dict from the output's position to its list of losses."""
+        losses = {}
+        for output, loss, _ in self.terms(output_names):
+            losses.setdefault(output, []).append(loss)
+        return losses
+
+
+def _standardize(losses):
+    """Replaces names and configs by losses."""
+    if isinstance(losses, dict) and "class_name" not in losses:
+        return {name: _standardize(entry) for name, entry in losses.items()}
+    if isinstance(losses, (list, tuple)):
+        return [_standardize(entry) for entry in losses]
+    return None if losses is None else get(losses)
+
+
+def _check_weights(losses, weights):
+    if weights is None:
+        return
+    try:
+        keras.tree.assert_same_structure(
+            keras.tree.lists_to_tuples(losses),
+            keras.tree.lists_to_tuples(weights),
+        )
+    except (ValueError, TypeError):
+        raise ValueError(
+            "Expected `distillation_loss_weights` to have the structure of "
+            f"`distillation_loss`, {len(keras.tree.flatten(losses))} "
+            "number(s) in all. "
+            f"Received: distillation_loss_weights={weights!r}"
+        ) from None
+    for loss, weight in zip(
+        keras.tree.flatten(losses), keras.tree.flatten(weights), strict=True
+    ):
+        if loss is not None:
+            check_number("distillation_loss_weights", weight, low=0)
+
+
+def _spread(entries, output_names):
+    """Returns one entry (of losses or weights) for each output."""
+    count = len(output_names)
+    if isinstance(entries, dict):
+        unknown = sorted(set(entries) - set(output_names))
+        if unknown:
+            raise ValueError(
+                "The keys of `distillation_loss` have to be names of the "
+                f"student's outputs, {sorted(output_names)}. "
+                f"Received: {unknown}"
+            )
+        return [entries.get(name) for name in output_names]
+    if count == 1 or not isinstance(entries, (list, tuple)):
+        return [entries] * count
+    if len(entries) != count:
+        raise ValueError(
+            f"The student has {count} outputs, so `distillation_loss` as a "
+            f"list needs {count} entries, `None` for an output that is not "
+            f"distilled. Received: {len(entries)}"
+        )
+    return entries
+
+
+def _pair(losses, weights):
+    """Lists the `(loss, weight)` pairs of one output."""
+    losses = keras.tree.flatten(losses)
+    weights = (
+        [1.0] * len(losses) if weights is None else keras.tree.flatten(weights)
+    )
+    return [
+        (loss, float(weight))
+        for loss, weight in zip(losses, weights, strict=True)
+        if loss is not None
+    ]

@@ -1,0 +1,55 @@
+"""Models with one output, a list of them, or a dict."""
+
+import keras
+
+
+def shapes_agree(first, second):
+    """Whether two shapes are equal, as far as their sizes are known."""
+    return len(first) == len(second) and all(
+        None in (a, b) or a == b for a, b in zip(first, second, strict=True)
+    )
+
+
+def name_outputs(outputs, output_names=None):
+    """Returns a name for each output, in flat order.
+
+    Args:
+        outputs: One tensor, or a list or dict of them.
+        output_names: The names that the model itself gives, or `None`.
+    """
+    if isinstance(outputs, dict):
+        # The order in which Keras flattens a dict.
+        return sorted(outputs)
+    count = len(keras.tree.flatten(outputs))
+    if output_names and len(output_names) == count:
+        return list(output_names)
+    return [f"output_{position}" for position in range(count)]
+
+
+def flatten_like(soft_targets, outputs):
+    """Returns the soft targets as a flat list, in the order of the outputs.
+
+    Args:
+        soft_targets: One tensor, or a list or dict of them.
+        outputs: The student's outputs.
+
+    Raises:
+        ValueError: If there is not one of the former for each of the latter.
+    """
+    as_dicts = [isinstance(each, dict) for each in (soft_targets, outputs)]
+    flat = keras.tree.flatten(soft_targets)
+    if (
+        len(flat) != len(keras.tree.flatten(outputs))
+        or any(as_dicts) != all(as_dicts)
+        or (all(as_dicts) and set(soft_targets) != set(outputs))
+    ):
+        raise ValueError(
+            "Expected the soft targets to have the structure of the student's "
+            f"outputs, {_describe(outputs)}. Received: "
+            f"{_describe(soft_targets)}"
+        )
+    return flat
+
+
+def _describe(structure):
+    return keras.tree.map_structure(lambda x: tuple(x.shape), structure)

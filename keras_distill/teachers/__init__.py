@@ -1,0 +1,1 @@
+"""Whatever gives logits for an input."""

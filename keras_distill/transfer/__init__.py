@@ -1,0 +1,1 @@
+"""Soft targets joined to the data."""

@@ -1,0 +1,157 @@
+"""What is wrong with a transfer set is said before it does harm."""
+
+import warnings
+
+import keras
+from keras import ops
+
+from keras_distill.backend import NumericsError
+from keras_distill.backend import check_finite
+from keras_distill.logits import are_marked
+from keras_distill.logits import mark
+from keras_distill.logits import to_logits
+
+_NOT_FINITE = "The soft targets are not finite"
+# A few rows tell logits from probabilities.
+_ROWS = 8
+
+
+class BatchCheck:
+    """Looks at the numbers of each training step at almost no cost.
+
+    It works inside the compiled step: NaN and infinite soft targets stop the
+    step before a weight changes, and a handful of rows is tested for being
+    probabilities where logits are expected. Outside, `run` turns what it found
+    into an error or a warning.
+    """
+
+    def __init__(self):
+        self._batches = keras.metrics.Sum(name="batches")
+        self._logit_rows = {
+            who: keras.metrics.Sum(name=f"{who}_logit_rows")
+            for who in ("teacher", "student")
+        }
+        self._looked_at = set()
+        self._warned = False
+
+    def reset(self):
+        """Starts to count the batches of a new epoch."""
+        self._batches.reset_state()
+
+    def count_batch(self):
+        """Called once in each training step, first."""
+        self._batches.update_state(1.0)
+
+    def finite(self, soft_targets):
+        """Returns soft targets that stop the step where they are not finite.
+
+        Args:
+            soft_targets: Structure of tensors.
+
+        Raises:
+            ValueError: If they are not floating point numbers.
+        """
+        return keras.tree.map_structure(_check_output, soft_targets)
+
+    def look(self, who, outputs, loss):
+        """Notes whether a few rows of `outputs` could be logits.
+
+        Args:
+            who: `"teacher"` or `"student"`.
+            outputs: Its outputs.
+            loss: The `DistillationLoss` that gets them.
+        """
+        expects_logits = (
+            loss.teacher_from_logits if who == "teacher" else loss.from_logits
+        )
+        if not expects_logits or are_marked(outputs):
+            return
+        self._looked_at.add(who)
+        rows = ops.cast(outputs[:_ROWS], "float32")
+        probabilities = ops.logical_and(
+            ops.all(rows >= 0, axis=loss.axis),
+            ops.abs(ops.sum(rows, axis=loss.axis) - 1.0) < 1e-2,
+        )
+        self._logit_rows[who].update_state(
+            ops.sum(ops.cast(ops.logical_not(probabilities), "float32"))
+        )
+
+    def run(self, step, *args):
+        """Runs a compiled step; explains its errors, warns after the first.
+
+        Args:
+            step: The function that Keras compiled.
+            *args: Its arguments.
+
+        Returns:
+            What `step` returns.
+
+        Raises:
+            ValueError: If the soft targets were not finite, or a label was
+                outside of the classes.
+        """
+        try:
+            result = step(*args)
+        except NumericsError as error:
+            explanation = self._explain(str(error))
+            if explanation is None:
+                raise
+            raise ValueError(explanation) from None
+        if not self._warned:
+            self._warned = True
+            self._warn()
+        return result
+
+    def _explain(self, message):
+        if _NOT_FINITE in message:
+            return (
+                f"{_NOT_FINITE} in batch {int(self._batches.result())} of "
+                "this epoch (the first is 1): the teacher's logits hold a NaN "
+                "or an infinity. The student's weights are those from before "
+                "that batch. Look at the inputs of the batch; a teacher in "
+                "float16 overflows above 65504."
+            )
+        if "label value" in message and "outside the valid range" in message:
+            found = message[message.index("label value") :].split("Label")[0]
+            return (
+                "Expected the labels to be classes of the student, and "
+                f"`ignore_class` of the loss where there is no label. "
+                f"Received in batch {int(self._batches.result())} of this "
+                f"epoch a {found.strip()}"
+            )
+        return None
+
+    def _warn(self):
+        fixes = {
+            "teacher": (
+                "Pass `teacher_from_logits=False` to the distillation loss "
+                "(`from_logits=False` if the student's are probabilities too)"
+            ),
+            "student": (
+                "Pass `from_logits=False` to the distillation loss (with "
+                "`teacher_from_logits=True` if the teacher's are logits)"
+            ),
+        }
+        for who in sorted(self._looked_at):
+            if float(self._logit_rows[who].result()) == 0:
+                warnings.warn(
+                    f"The {who}'s outputs look like probabilities (rows in "
+                    "[0, 1] that sum to 1), but the distillation loss takes "
+                    f"them for logits. {fixes[who]}, or take the softmax out "
+                    f"of the {who}.",
+                    stacklevel=2,
+                )
+
+
+def _check_output(outputs):
+    dtype = keras.backend.standardize_dtype(outputs.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            "Expected floating point logits as soft targets. "
+            f"Received: dtype={dtype}. Does the teacher return class ids?"
+        )
+    if are_marked(outputs):
+        mark(outputs, check_finite(to_logits(outputs), _NOT_FINITE))
+        return outputs
+    return check_finite(outputs, _NOT_FINITE)
+

@@ -1,0 +1,28 @@
+"""Labels and soft targets that travel together as one `y`.
+
+A batch has one `y`. Inside the `Distiller`, and in data that brings its own
+soft targets, it is a dict: `{"labels": ..., "soft_targets": ...}`, or
+`{"soft_targets": ...}` where there are no labels.
+"""
+
+
+def pack_targets(labels, soft_targets):
+    """Returns one `y` from the labels (or `None`) and the soft targets."""
+    if labels is None:
+        return {"soft_targets": soft_targets}
+    return {"labels": labels, "soft_targets": soft_targets}
+
+
+def unpack_targets(y):
+    """Returns `(labels, soft_targets)`; what `y` does not hold is `None`.
+
+    Args:
+        y: A dict as from `pack_targets`, or labels alone.
+    """
+    if (
+        isinstance(y, dict)
+        and "soft_targets" in y
+        and set(y) <= {"labels", "soft_targets"}
+    ):
+        return y.get("labels"), y["soft_targets"]
+    return y, None

@@ -1,0 +1,63 @@
+"""Checks of arguments, with errors that say what was expected and received."""
+
+import difflib
+import math
+import numbers
+
+
+def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
+    """Returns `value` as a float, or says why it can not be one.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: What the user passed.
+        low: Smallest allowed value.
+        high: Largest allowed value. `inf` (the default) means no bound; an
+            infinite `value` is refused all the same.
+        low_allowed: Whether `low` itself is allowed.
+
+    Returns:
+        A Python float.
+
+    Raises:
+        ValueError: If `value` is not a finite real number in the range.
+    """
+    if high != math.inf:
+        expected = f"a number between {low:g} and {high:g}"
+    elif low_allowed:
+        expected = f"a finite number that is at least {low:g}"
+    else:
+        expected = f"a finite number greater than {low:g}"
+    # NumPy scalars and 0-d arrays are fine, booleans and strings are not.
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    valid = (
+        isinstance(number, numbers.Real)
+        and not isinstance(number, bool)
+        and math.isfinite(number)
+        and (number > low or (low_allowed and number == low))
+        and number <= high
+    )
+    if not valid:
+        raise ValueError(
+            f"Expected `{argument}` to be {expected}. "
+            f"Received: {argument}={value!r}"
+        )
+    return float(number)
+
+
+def suggest(name, known):
+    """Returns a sentence with the name that was probably meant.
+
+    Args:
+        name: The unknown string.
+        known: Iterable of the known strings.
+
+    Returns:
+        `"Did you mean 'x'?"`, or `"Expected one of ..."` where nothing is
+        close.
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Expected one of {known}."
