@@ -5,6 +5,4 @@ from keras_distill.distiller import Distiller
 from keras_distill.layers import TemperatureSoftmax
 from keras_distill.version import __version__
 
-
-
 __all__ = ["Distiller", "TemperatureSoftmax", "__version__", "losses"]

@@ -128,10 +128,10 @@ class Distiller(keras.Model):
         self.built = student.built
 
     def __setattr__(self, name, value):
-        # Keras tracks every model among the attributes. The teacher is not
+        # Keras tracks every model among the attributes, and the teacher is no
         # part of this one.
         if name == "teacher":
-            self._set_teacher(value)
+            object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
@@ -140,7 +140,8 @@ class Distiller(keras.Model):
         """The teacher, as it was given. May be set at any time."""
         return self._teacher and self._teacher.given
 
-    def _set_teacher(self, teacher):
+    @teacher.setter
+    def teacher(self, teacher):
         self._teacher = None if teacher is None else Teacher(teacher)
         if self._teacher is not None:
             self._teacher.check_against(self.student)
@@ -420,7 +421,12 @@ class Distiller(keras.Model):
         absent = set()
         if labels is None:
             logs = self.get_metrics_result()
-            absent |= {"hard_loss", *self._compiled_metrics_names()}
+            absent.add("hard_loss")
+            if (
+                self._compile_metrics is not None
+                and self._compile_metrics.built
+            ):
+                absent |= set(self._compile_metrics.result())
         else:
             mask_unlabelled(labels, y_pred, self.loss)
             logs = super().compute_metrics(x, labels, y_pred, sample_weight)
@@ -428,19 +434,21 @@ class Distiller(keras.Model):
             absent.add("soft_loss")
             if self._compile_loss is None or labels is None:
                 absent.add("loss")
-        return {k: v for k, v in logs.items() if k not in absent}
+        return {name: logs[name] for name in logs if name not in absent}
 
     def get_metrics_result(self):
         logs = {}
         for metric in self.metrics:
-            if metric is self._compile_metrics:
-                # Keras builds them from the first batch with labels.
-                if metric.built:
-                    logs.update(metric.result())
-            elif metric is not self._hard_loss_tracker or (
-                self._compile_loss is not None
-            ):
-                logs[metric.name] = metric.result()
+            # Keras builds the compiled metrics from the first labels it sees.
+            if getattr(metric, "built", True):
+                result = metric.result()
+                logs.update(
+                    result
+                    if isinstance(result, dict)
+                    else {metric.name: result}
+                )
+        if self._compile_loss is None:
+            del logs["hard_loss"]
         return logs
 
     def export(self, filepath, format="tf_saved_model", **kwargs):
@@ -540,15 +548,9 @@ class Distiller(keras.Model):
             student_output = student_outputs[output]
             self._check.look("teacher", teacher_output, loss)
             self._check.look("student", student_output, loss)
-            value = loss(
-                teacher_output, student_output, sample_weights[output]
-            )
+            value = loss(teacher_output, student_output, sample_weights[output])
             weighted.append(value if weight == 1 else weight * value)
         return sum(weighted)
-
-    def _compiled_metrics_names(self):
-        metrics = self._compile_metrics
-        return metrics.result() if metrics is not None and metrics.built else ()
 
 
 def _find_dtype_policy(student):

@@ -94,7 +94,7 @@ def to_logits(outputs, from_logits=True, log_zero=None):
 # thread records its own calls only.
 
 _lock = threading.Lock()
-_installed = {}
+_installed: dict[int, tuple] = {}
 _threads = threading.local()
 
 
@@ -102,7 +102,7 @@ _threads = threading.local()
 def _recording(model):
     """Gives a list that fills with the `(probabilities, logits)` pairs."""
     hooks = _find_softmaxes(model)
-    pairs = []
+    pairs: list[tuple] = []
     outer = getattr(_threads, "pairs", None)
     for hook in hooks:
         _install(*hook)

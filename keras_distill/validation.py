@@ -31,8 +31,8 @@ def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
     # NumPy scalars and 0-d arrays are fine, booleans and strings are not.
     number = value.item() if getattr(value, "ndim", None) == 0 else value
     valid = (
-        isinstance(number, numbers.Real)
-        and not isinstance(number, bool)
+        not isinstance(number, bool)
+        and isinstance(number, numbers.Real)
         and math.isfinite(number)
         and (number > low or (low_allowed and number == low))
         and number <= high

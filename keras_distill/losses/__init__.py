@@ -4,9 +4,7 @@ import keras
 
 from keras_distill.losses.distillation_loss import DistillationLoss
 from keras_distill.losses.logit_matching import LogitMatching
-from keras_distill.losses.soft_target_crossentropy import (
-    SoftTargetCrossentropy,
-)
+from keras_distill.losses.soft_target_crossentropy import SoftTargetCrossentropy
 from keras_distill.losses.soft_target_kl_divergence import (
     SoftTargetKLDivergence,
 )

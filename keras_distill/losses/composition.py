@@ -66,7 +66,7 @@ class Distillation:
 
     def by_output(self, output_names):
         """Returns a dict from the output's position to its list of losses."""
-        losses = {}
+        losses: dict[int, list[DistillationLoss]] = {}
         for output, loss, _ in self.terms(output_names):
             losses.setdefault(output, []).append(loss)
         return losses

@@ -154,4 +154,3 @@ def _check_output(outputs):
         mark(outputs, check_finite(to_logits(outputs), _NOT_FINITE))
         return outputs
     return check_finite(outputs, _NOT_FINITE)
-
