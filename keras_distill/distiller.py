@@ -14,6 +14,7 @@ from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import weigh_classes
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.transfer.targets import unpack_targets
+from keras_distill.transfer.targets import unpack_weights
 from keras_distill.validation import check_number
 
 _DEFAULT_ALPHA = 0.9
@@ -383,6 +384,7 @@ class Distiller(keras.Model):
         """
         del training
         labels, soft_targets = unpack_targets(y)
+        hard_sample_weight, soft_sample_weight = unpack_weights(sample_weight)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
         losses = [self._aggregate_additional_loss(loss) for loss in self.losses]
         hard_weight = 1.0
@@ -390,14 +392,14 @@ class Distiller(keras.Model):
             alpha = ops.convert_to_tensor(self._alpha.variable)
             hard_weight = 1.0 - alpha
             soft_loss = self._compute_soft_loss(
-                soft_targets, y_pred, sample_weight
+                soft_targets, y_pred, soft_sample_weight
             )
             self._soft_loss_tracker.update_state(
                 unscale_loss(soft_loss), sample_weight=batch_size
             )
             losses.append(alpha * soft_loss)
         if labels is not None and self._compile_loss is not None:
-            hard_loss = self._compile_loss(labels, y_pred, sample_weight)
+            hard_loss = self._compile_loss(labels, y_pred, hard_sample_weight)
             self._hard_loss_tracker.update_state(
                 unscale_loss(hard_loss), sample_weight=batch_size
             )
@@ -429,6 +431,7 @@ class Distiller(keras.Model):
                 absent |= set(self._compile_metrics.result())
         else:
             mask_unlabelled(labels, y_pred, self.loss)
+            sample_weight, _ = unpack_weights(sample_weight)
             logs = super().compute_metrics(x, labels, y_pred, sample_weight)
         if soft_targets is None:
             absent.add("soft_loss")

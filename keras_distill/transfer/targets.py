@@ -19,10 +19,26 @@ def unpack_targets(y):
     Args:
         y: A dict as from `pack_targets`, or labels alone.
     """
-    if (
+    if _is_packed(y):
+        return y.get("labels"), y["soft_targets"]
+    return y, None
+
+
+def unpack_weights(sample_weight):
+    """Returns the weights for the labels and those for the soft targets.
+
+    Args:
+        sample_weight: Weights for both. Keras repeats the weights of an array
+            for each part of a structured `y`: then a dict like `y`.
+    """
+    if _is_packed(sample_weight):
+        return sample_weight.get("labels"), sample_weight["soft_targets"]
+    return sample_weight, sample_weight
+
+
+def _is_packed(y):
+    return (
         isinstance(y, dict)
         and "soft_targets" in y
         and set(y) <= {"labels", "soft_targets"}
-    ):
-        return y.get("labels"), y["soft_targets"]
-    return y, None
+    )

@@ -1,0 +1,174 @@
+"""A softmax at the end of a model is found, and its logits are used."""
+
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import softmax
+
+import keras_distill
+from keras_distill.logits import are_marked
+from keras_distill.logits import call_model
+from keras_distill.logits import to_logits
+
+X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+
+
+def dense(**kwargs):
+    return keras.layers.Dense(5, kernel_initializer="random_normal", **kwargs)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = dense(activation="softmax")
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+
+def functional(*layers):
+    inputs = outputs = keras.Input((4,))
+    for layer in layers:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+MODELS = {
+    "activation_string": lambda: keras.Sequential(
+        [dense(activation="softmax")]
+    ),
+    "activation_function": lambda: functional(
+        dense(activation=keras.ops.softmax)
+    ),
+    "activation_layer": lambda: functional(
+        dense(), keras.layers.Activation("softmax")
+    ),
+    "softmax_layer": lambda: functional(dense(), keras.layers.Softmax()),
+    "temperature_softmax": lambda: functional(
+        dense(), keras_distill.TemperatureSoftmax(4.0)
+    ),
+    "operation": lambda: functional(dense(), keras.ops.softmax),
+    "nested": lambda: functional(
+        keras.layers.Dense(4, activation="softmax"),
+        keras.Sequential([dense(), keras.layers.Softmax()]),
+    ),
+    "subclassed": Subclassed,
+}
+
+
+def head(model):
+    return next(
+        layer
+        for layer in reversed(model._flatten_layers())
+        if isinstance(layer, keras.layers.Dense) and layer.units == 5
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("training", [True, False])
+def test_softmax_is_recognised(name, training):
+    model = MODELS[name]()
+    probabilities = call_model(model, X, training=training)
+    assert are_marked(probabilities)
+    logits = np.float64(to_logits(probabilities))
+    np.testing.assert_allclose(
+        softmax(logits, -1), probabilities, rtol=1e-5, atol=1e-7
+    )
+    inputs = X
+    if name == "nested":
+        inputs = np.float32(model.layers[1](X))
+    layer = head(model)
+    np.testing.assert_allclose(
+        logits, inputs @ layer.kernel + layer.bias, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_model_is_left_as_it_was(name):
+    model = MODELS[name]()
+    before = model(X)
+    activations = [
+        getattr(layer, "activation", None) for layer in model._flatten_layers()
+    ]
+    calls = ["call" in vars(layer) for layer in model._flatten_layers()]
+    call_model(model, X)
+    assert activations == [
+        getattr(layer, "activation", None) for layer in model._flatten_layers()
+    ]
+    assert calls == ["call" in vars(layer) for layer in model._flatten_layers()]
+    np.testing.assert_array_equal(before, model(X))
+
+
+def test_a_softmax_that_is_not_the_output_is_none():
+    model = functional(dense(activation="softmax"), keras.layers.Dense(3))
+    logits = call_model(model, X)
+    assert not are_marked(logits)
+    assert to_logits(logits) is logits
+
+
+def test_the_logits_do_not_underflow():
+    model = functional(dense(activation="softmax"))
+    model.layers[-1].kernel.assign(1e4 * model.layers[-1].kernel)
+    outputs = call_model(model, X)
+    assert np.min(outputs) == 0
+    layer = model.layers[-1]
+    np.testing.assert_allclose(
+        to_logits(outputs), X @ layer.kernel + layer.bias, rtol=1e-5, atol=1e-2
+    )
+
+
+def test_class_mask_reaches_the_logits():
+    inputs, mask = keras.Input((4,)), keras.Input((5,), dtype="bool")
+    outputs = keras.layers.Softmax()(dense()(inputs), mask=mask)
+    model = keras.Model([inputs, mask], outputs)
+    allowed = np.array([[True, False, True, True, False]] * 3)
+    probabilities = call_model(model, [X, allowed])
+    logits = np.float64(to_logits(probabilities))
+    np.testing.assert_array_equal(logits == -1e9, ~allowed)
+    np.testing.assert_allclose(softmax(logits, -1), probabilities, atol=1e-6)
+
+
+def test_a_failing_model_is_left_as_it_was():
+    class Failing(keras.layers.Layer):
+        def call(self, inputs):
+            raise RuntimeError("no")
+
+    model = keras.Sequential([dense(activation="softmax"), Failing()])
+    activation = model.layers[0].activation
+    with pytest.raises(RuntimeError):
+        call_model(model, X)
+    assert model.layers[0].activation is activation
+
+
+def test_threads_that_share_a_layer():
+    shared = dense(activation="softmax")
+    meet = threading.Barrier(2, timeout=30)
+
+    class Meeting(keras.layers.Layer):
+        def call(self, inputs):
+            if tf.executing_eagerly():  # Not while the model is put together.
+                meet.wait()
+            return inputs
+
+    models = [functional(Meeting(), shared) for _ in range(2)]
+    results = {}
+
+    def run(position):
+        outputs = call_model(models[position], X * (position + 1))
+        results[position] = to_logits(outputs)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for position in range(2):
+        np.testing.assert_allclose(
+            results[position],
+            (position + 1) * X @ shared.kernel + shared.bias,
+            atol=1e-5,
+        )
+    assert shared.activation is keras.activations.softmax
