@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_distill.backend import unscale_loss
+from keras_distill.export import export_student
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.logits import call_model
 from keras_distill.losses.composition import Distillation
@@ -135,6 +136,10 @@ class Distiller(keras.Model):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    def __dir__(self):
+        # Keras saves every model that it finds under these names.
+        return [name for name in super().__dir__() if name != "teacher"]
 
     @property
     def teacher(self):
@@ -340,8 +345,10 @@ class Distiller(keras.Model):
         )
 
     def build(self, input_shape):
-        if not self.student.built:
-            self.student.build(input_shape)
+        # A subclassed student may have no `build`: its first call builds it.
+        student = self.student
+        if not student.built and not getattr(student.build, "_is_default", 0):
+            student.build(input_shape)
         self.built = True
 
     def call(self, inputs, training=None):
@@ -475,7 +482,7 @@ class Distiller(keras.Model):
             ImportError: If the format needs a package that is not installed.
             ValueError: If the format is unknown, or the student is not built.
         """
-        self.student.export(filepath, format=format, **kwargs)
+        export_student(self.student, filepath, format, **kwargs)
 
     def get_config(self):
         return {

@@ -1,0 +1,187 @@
+"""Every kind of transfer set trains to the same student."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_distill
+
+BATCH = 8
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, *parts):
+        super().__init__()
+        self.parts = parts
+
+    def __len__(self):
+        return -(-len(self.parts[0]) // BATCH)
+
+    def __getitem__(self, index):
+        return batch(self.parts, index)
+
+
+def batch(parts, index):
+    rows = slice(index * BATCH, (index + 1) * BATCH)
+    taken = keras.tree.map_structure(lambda part: part[rows], parts)
+    return taken if len(taken) > 1 else taken[0]
+
+
+def generate(parts):
+    for index in range(-(-len(parts[0]) // BATCH)):
+        yield keras.tree.map_structure(np.asarray, batch(parts, index))
+
+
+def as_arguments(kind, *parts):
+    """The arguments of `fit` for (x,), (x, y) or (x, y, sample_weight)."""
+    if kind == "arrays":
+        names = ["x", "y", "sample_weight"]
+        return {
+            **dict(zip(names, parts, strict=False)),
+            "batch_size": BATCH,
+        }
+    if kind == "tf.data":
+        dataset = tf.data.Dataset.from_tensor_slices(
+            parts if len(parts) > 1 else parts[0]
+        )
+        return {"x": dataset.batch(BATCH)}
+    if kind == "PyDataset":
+        return {"x": Batches(*parts)}
+    steps = -(-len(parts[0]) // BATCH)
+    if len(parts) == 1:
+        return {
+            "x": ((each,) for each in generate(parts)),
+            **{"steps_per_epoch": steps},
+        }
+    return {"x": generate(parts), "steps_per_epoch": steps}
+
+
+def distill(make_model, fit_arguments, *, teacher=True, labels=True):
+    student = make_model(seed=1)
+    distiller = keras_distill.Distiller(
+        student=student, teacher=make_model(seed=5) if teacher else None
+    )
+    distiller.compile(
+        keras.optimizers.SGD(0.1),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if labels
+        else None,
+        metrics=["accuracy"] if labels else None,
+    )
+    history = distiller.fit(shuffle=False, verbose=0, **fit_arguments)
+    return np.concatenate([w.ravel() for w in student.get_weights()]), history
+
+
+@pytest.mark.parametrize("kind", ["tf.data", "PyDataset", "generator"])
+@pytest.mark.parametrize("what", ["labelled", "weighted", "unlabelled"])
+def test_kinds_of_data_agree(data, make_model, kind, what):
+    x, y = data
+    weight = np.linspace(0, 2, len(x)).astype("float32")
+    parts = {
+        "labelled": (x, y),
+        "weighted": (x, y, weight),
+        "unlabelled": (x,),
+    }[what]
+    labels = what != "unlabelled"
+    expected, history = distill(
+        make_model, as_arguments("arrays", *parts), labels=labels
+    )
+    weights, other = distill(
+        make_model, as_arguments(kind, *parts), labels=labels
+    )
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    assert set(other.history) == set(history.history)
+    for name, values in history.history.items():
+        np.testing.assert_allclose(other.history[name], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind", ["arrays", "tf.data", "PyDataset", "generator"]
+)
+@pytest.mark.parametrize("labels", [True, False])
+def test_soft_targets_that_come_with_the_data(data, make_model, kind, labels):
+    x, y = data
+    logits = make_model(seed=5).predict(x, verbose=0)
+    expected, _ = distill(
+        make_model,
+        as_arguments("arrays", x, y),
+        labels=labels,
+    )
+    targets = {"soft_targets": logits}
+    if labels:
+        targets["labels"] = y
+    weights, _ = distill(
+        make_model,
+        as_arguments(kind, x, targets),
+        teacher=False,
+        labels=labels,
+    )
+    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_logits_alone_as_y(data, make_model):
+    x, _ = data
+    logits = make_model(seed=5).predict(x, verbose=0)
+    expected, _ = distill(make_model, as_arguments("arrays", x), labels=False)
+    weights, _ = distill(
+        make_model,
+        as_arguments("arrays", x, logits),
+        teacher=False,
+        labels=False,
+    )
+    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_soft_targets_of_the_data_go_before_the_teacher(data, make_model):
+    x, _ = data
+
+    def teacher(inputs):
+        raise AssertionError("called")
+
+    distiller = keras_distill.Distiller(student=make_model(), teacher=teacher)
+    distiller.compile("sgd")
+    logits = make_model(seed=5).predict(x, verbose=0)
+    history = distiller.fit(x, {"soft_targets": logits}, verbose=0)
+    assert set(history.history) == {"loss", "soft_loss"}
+
+
+def test_unlabelled_training_and_labelled_validation(data, make_model):
+    x, y = data
+    distiller = keras_distill.Distiller(
+        student=make_model(seed=1), teacher=make_model(seed=5)
+    )
+    distiller.compile(
+        "sgd",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        alpha=1.0,
+        metrics=["accuracy"],
+    )
+    history = distiller.fit(
+        x, validation_data=(x, y), epochs=2, verbose=0
+    ).history
+    assert set(history) == {
+        "loss",
+        "soft_loss",
+        "val_loss",
+        "val_hard_loss",
+        "val_accuracy",
+    }
+
+
+def test_evaluation_with_soft_targets(data, make_model):
+    x, y = data
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        alpha=0.8,
+    )
+    trained = distiller.fit(x, y, batch_size=BATCH, verbose=0).history
+    targets = {"labels": y, "soft_targets": teacher.predict(x, verbose=0)}
+    logs = distiller.evaluate(
+        x, targets, batch_size=BATCH, verbose=0, return_dict=True
+    )
+    for name, (value,) in trained.items():
+        np.testing.assert_allclose(logs[name], value, rtol=1e-5)

@@ -1,0 +1,300 @@
+"""The teacher: of any kind, called once a step, and left alone."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from scipy.special import softmax
+
+import keras_distill
+from keras_distill import losses
+
+
+def soft_loss_of_one_step(student, teacher, x, **kwargs):
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    kwargs.setdefault("distillation_loss", losses.SoftTargetCrossentropy(3.0))
+    distiller.compile(keras.optimizers.SGD(0.0), **kwargs)
+    logs = distiller.train_on_batch(x, return_dict=True)
+    return float(logs["soft_loss"])
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class CountsCalls(keras.layers.Layer):
+    """Counts how often a compiled step really runs it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.calls = tf.Variable(0, trainable=False)
+
+    def call(self, inputs):
+        self.calls.assign_add(1)
+        return inputs
+
+
+def big_teacher():
+    counter = CountsCalls()
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            counter,
+            keras.layers.GaussianNoise(1.0),
+            keras.layers.Dense(16, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5, seed=3),
+            keras.layers.Dense(5),
+        ]
+    ), counter
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_teacher_and_student_run_once_a_step(data, make_model, run_eagerly):
+    x, y = data
+    teacher, of_teacher = big_teacher()
+    of_student = CountsCalls()
+    inputs = keras.Input((6,))
+    student = keras.Model(inputs, make_model()(of_student(inputs)))
+    of_teacher.calls.assign(0)
+    of_student.calls.assign(0)
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        "adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=run_eagerly,
+    )
+    distiller.fit(x, y, batch_size=4, epochs=3, verbose=0)
+    steps = 3 * 6
+    assert int(of_teacher.calls) == int(of_student.calls) == steps
+    distiller.evaluate(x, y, batch_size=11, verbose=0)
+    distiller.predict(x, batch_size=11, verbose=0)
+    distiller(x)
+    assert int(of_teacher.calls) == steps
+    assert int(of_student.calls) == steps + 5
+
+
+def test_teacher_is_untouched(data, make_model):
+    x, y = data
+    teacher, _ = big_teacher()
+    teacher.compile("adam", loss="mse")
+    teacher.layers[2].trainable = False
+    frozen = [layer.trainable for layer in teacher._flatten_layers()]
+    # All variables: weights, moving averages, states of the random seeds.
+    before = [np.copy(v) for v in teacher.variables]
+    distiller = keras_distill.Distiller(student=make_model(), teacher=teacher)
+    distiller.compile(
+        "adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    distiller.fit(x, y, epochs=2, validation_data=(x, y), verbose=0)
+    for variable, value in zip(teacher.variables, before, strict=True):
+        if "calls" not in variable.path:
+            np.testing.assert_array_equal(variable, value)
+    assert frozen == [layer.trainable for layer in teacher._flatten_layers()]
+    assert teacher.trainable
+    assert teacher.compiled
+    teacher_weights = {id(w) for w in teacher.variables}
+    assert not any(id(w) in teacher_weights for w in distiller.variables)
+
+
+def test_batch_normalisation_and_dropout_run_in_inference(data, make_model):
+    x, _ = data
+    teacher, _ = big_teacher()
+    teacher.layers[3].moving_mean.assign(np.linspace(-1, 1, 16))
+    student = make_model(seed=1)
+    expected = reference.crossentropy(
+        teacher.predict(x, verbose=0), student.predict(x, verbose=0), 3.0
+    ).mean()
+    np.testing.assert_allclose(
+        soft_loss_of_one_step(student, teacher, x), expected, rtol=1e-5
+    )
+
+
+class Subclassed(keras.Model):
+    def __init__(self, dropout):
+        super().__init__()
+        self.hidden = keras.layers.Dense(8, activation="relu")
+        self.dropout = keras.layers.Dropout(dropout)
+        self.head = keras.layers.Dense(5)
+
+    def call(self, inputs, training=None):
+        return self.head(self.dropout(self.hidden(inputs), training=training))
+
+
+def test_subclassed_teacher_and_student(data):
+    x, _ = data
+    teacher, student = Subclassed(0.9), Subclassed(0.0)
+    v, z = np.asarray(teacher(x)), np.asarray(student(x))
+    np.testing.assert_allclose(
+        soft_loss_of_one_step(student, teacher, x),
+        reference.crossentropy(v, z, 3.0).mean(),
+        rtol=1e-5,
+    )
+
+
+def test_subclassed_student_that_is_not_built_yet(data):
+    x, y = data
+    distiller = keras_distill.Distiller(
+        student=Subclassed(0.0), teacher=Subclassed(0.0)
+    )
+    distiller.compile(
+        "adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    losses = distiller.fit(x, y, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert distiller.built
+    assert len(distiller.student.trainable_weights) == 4
+
+
+def test_teacher_with_another_input_pipeline(data, make_model):
+    """Another shape, dtype and preprocessing: only the outputs must agree."""
+    x, _ = data
+    images = (40 * x + 128).clip(0, 255).astype("uint8")
+    inputs = keras.Input((2, 3, 1), dtype="uint8")
+    hidden = keras.layers.Rescaling(1 / 255)(inputs)
+    hidden = keras.layers.Flatten()(hidden)
+    teacher = keras.Model(
+        inputs, keras.layers.Dense(5, dtype="float64")(hidden)
+    )
+    student_inputs = keras.Input((6,), dtype="uint8")
+    rescaled = keras.layers.Rescaling(1 / 128, offset=-1)(student_inputs)
+    student = keras.Model(student_inputs, make_model(seed=1)(rescaled))
+    v = teacher.predict(images.reshape(-1, 2, 3, 1), verbose=0)
+    z = student.predict(images, verbose=0)
+    value = soft_loss_of_one_step(
+        student,
+        lambda x: teacher(keras.ops.reshape(x, (-1, 2, 3, 1)), training=False),
+        images,
+    )
+    np.testing.assert_allclose(
+        value, reference.crossentropy(v, z, 3.0).mean(), rtol=1e-5
+    )
+
+
+def test_each_takes_its_own_of_several_inputs(data):
+    x, _ = data
+    inputs = {"small": x[:, :2], "large": x}
+
+    def model(name, size):
+        taken = keras.Input((size,), name=name)
+        return keras.Model({name: taken}, keras.layers.Dense(5)(taken))
+
+    small, large = model("small", 2), model("large", 6)
+    v = large.predict({"large": x}, verbose=0)
+    z = small.predict({"small": x[:, :2]}, verbose=0)
+
+    class TakesSmall(keras.Model):
+        def call(self, inputs):
+            return small({"small": inputs["small"]})
+
+    value = soft_loss_of_one_step(
+        TakesSmall(), lambda batch: large({"large": batch["large"]}), inputs
+    )
+    np.testing.assert_allclose(
+        value, reference.crossentropy(v, z, 3.0).mean(), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_layers_shared_by_teacher_and_student(data, trainable, make_model):
+    x, _ = data
+    shared = keras.layers.Dense(6, activation="tanh", trainable=trainable)
+    inputs = keras.Input((6,))
+    student = keras.Model(inputs, make_model(seed=1)(shared(inputs)))
+    teacher = keras.Model(inputs, make_model(seed=5)(shared(inputs)))
+    v = teacher.predict(x, verbose=0)
+    hidden = np.float64(shared(x))
+    by_hand = reference.LinearStudent(
+        *student.layers[-1].get_weights(), temperature=3.0, rate=0.1
+    )
+    before = np.copy(shared.kernel)
+    if trainable:
+        with pytest.warns(UserWarning, match="shares trainable weights"):
+            distiller = keras_distill.Distiller(
+                student=student, teacher=teacher
+            )
+    else:
+        distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        keras.optimizers.SGD(0.1),
+        distillation_loss=losses.SoftTargetCrossentropy(3.0),
+    )
+    distiller.train_on_batch(x)
+    by_hand.step(hidden, None, v)
+    np.testing.assert_allclose(
+        student.layers[-1].get_weights()[0], by_hand.kernel, rtol=1e-4
+    )
+    assert np.array_equal(before, shared.kernel) != trainable
+
+
+@pytest.mark.parametrize("activations", [(None, None), ("softmax", None)])
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+def test_a_list_teaches_the_mean_of_its_probabilities(
+    data, make_model, activations, temperature
+):
+    x, _ = data
+    student = make_model(seed=1)
+    plain = [make_model(seed=seed) for seed in (5, 9)]
+    teachers = [
+        make_model(activation, seed=seed)
+        for activation, seed in zip(activations, (5, 9), strict=True)
+    ]
+    p = np.mean(
+        [
+            softmax(np.float64(t.predict(x, verbose=0)) / temperature, -1)
+            for t in plain
+        ],
+        axis=0,
+    )
+    z = student.predict(x, verbose=0)
+    expected = reference.crossentropy(
+        temperature * np.log(p), z, temperature
+    ).mean()
+    value = soft_loss_of_one_step(
+        student,
+        teachers,
+        x,
+        distillation_loss=losses.SoftTargetCrossentropy(temperature),
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_a_list_of_callables_that_return_probabilities(data, make_model):
+    x, _ = data
+    student = make_model(seed=1)
+    models = [make_model("softmax", seed=seed) for seed in (5, 9)]
+    p = [np.float64(m.predict(x, verbose=0)) ** (1 / 3) for m in models]
+    p = np.mean([each / each.sum(-1, keepdims=True) for each in p], axis=0)
+    z = student.predict(x, verbose=0)
+    value = soft_loss_of_one_step(
+        student,
+        [lambda x, m=m: m(x, training=False) + 0.0 for m in models],
+        x,
+        distillation_loss=losses.SoftTargetCrossentropy(
+            3.0, teacher_from_logits=False
+        ),
+    )
+    np.testing.assert_allclose(
+        value, reference.crossentropy(3 * np.log(p), z, 3.0).mean(), rtol=1e-5
+    )
+
+
+def test_teacher_can_be_exchanged(data, make_model):
+    x, _ = data
+    student = make_model(seed=1)
+    z = student.predict(x, verbose=0)
+    first, second = make_model(seed=5), make_model(seed=9)
+    distiller = keras_distill.Distiller(student=student, teacher=first)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=losses.SoftTargetCrossentropy(3.0),
+    )
+    for teacher in (first, second):
+        distiller.teacher = teacher
+        assert distiller.teacher is teacher
+        logs = distiller.train_on_batch(x, return_dict=True)
+        expected = reference.crossentropy(teacher.predict(x, verbose=0), z, 3.0)
+        np.testing.assert_allclose(
+            logs["soft_loss"], expected.mean(), rtol=1e-5
+        )
