@@ -35,9 +35,11 @@ def mnist():
 @pytest.fixture(scope="module")
 def results(mnist, tmp_path_factory):
     output = tmp_path_factory.mktemp("mnist") / "output"
+    settings = (
+        "--seeds 1 --epochs 1 --train-size 1000 --temperature 8 --alpha 0.8"
+    )
     return mnist.main(
-        ["--seeds", "1", "--epochs", "1", "--train-size", "1000"]
-        + ["--temperature", "8", "--alpha", "0.8", "--output", str(output)]
+        [*settings.split(), "--alpha", "0.8", "--output", str(output)]
     )
 
 

@@ -29,10 +29,8 @@ def quickstart():
 @pytest.fixture(scope="module")
 def results(quickstart, tmp_path_factory):
     output = tmp_path_factory.mktemp("quickstart") / "new" / "folder"
-    return quickstart.main(
-        ["--seeds", "2", "--epochs", "1", "--labels", "20"]
-        + ["--temperature", "3", "--alpha", "0.7", "--output", str(output)]
-    )
+    settings = "--seeds 2 --epochs 1 --labels 20 --temperature 3 --alpha 0.7"
+    return quickstart.main([*settings.split(), "--output", str(output)])
 
 
 def test_split_is_disjoint_stratified_and_fixed(quickstart):

@@ -1,0 +1,459 @@
+"""Every bad call gets an error that names what is wrong, before any harm."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_distill
+from keras_distill import Distiller
+from keras_distill import TemperatureSoftmax
+from keras_distill import losses
+
+SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
+Y = np.arange(12) % 3
+
+
+def model(classes=3, features=4, **kwargs):
+    return keras.Sequential(
+        [keras.Input((features,)), keras.layers.Dense(classes, **kwargs)]
+    )
+
+
+def two_outputs(as_dict=False):
+    inputs = keras.Input((4,))
+    outputs = {
+        "a": keras.layers.Dense(3, name="a")(inputs),
+        "b": keras.layers.Dense(3, name="b")(inputs),
+    }
+    return keras.Model(inputs, outputs if as_dict else list(outputs.values()))
+
+
+def distill(x=X, y=Y, *, student=None, teacher=None, **compile_with):
+    """One short training, with what is given in place of what is right."""
+    distiller = Distiller(
+        student=student or model(),
+        teacher=model() if teacher is None else teacher,
+    )
+    compile_with.setdefault("loss", SPARSE)
+    distiller.compile(**{"optimizer": "sgd", **compile_with})
+    distiller.fit(x, y, batch_size=4, verbose=0)
+
+
+def without_teacher(y, **compile_with):
+    distiller = Distiller(student=model())
+    distiller.compile("sgd", **compile_with)
+    distiller.fit(X, y, verbose=0)
+
+
+def uncompiled():
+    Distiller(student=model(), teacher=model()).fit(X, Y)
+
+
+def set_alpha(value, loss=SPARSE):
+    distiller = Distiller(student=model(), teacher=model())
+    distiller.compile("sgd", loss=loss)
+    distiller.alpha = value
+
+
+def set_temperature(value):
+    losses.SoftTargetCrossentropy().temperature = value
+
+
+def logits(shape):
+    return np.zeros(shape, "float32")
+
+
+def distill_dataset(parts):
+    distiller = Distiller(student=model(), teacher=model())
+    distiller.compile("sgd", loss=SPARSE)
+    dataset = tf.data.Dataset.from_tensor_slices(parts).batch(4)
+    distiller.fit(dataset, verbose=0)
+
+
+def class_weight_of(y, **kwargs):
+    distiller = Distiller(student=model())
+    distiller.compile("sgd", loss=SPARSE)
+    distiller.fit(X, y, class_weight={0: 2.0}, verbose=0, **kwargs)
+
+
+BAD_CALLS = {
+    # Temperatures.
+    "temperature_zero": (
+        lambda: losses.SoftTargetCrossentropy(0),
+        r"`temperature` to be a finite number greater than 0.*temperature=0",
+    ),
+    "temperature_negative": (
+        lambda: losses.SoftTargetKLDivergence(temperature=-2.0),
+        r"greater than 0.*Received: temperature=-2.0",
+    ),
+    "temperature_nan": (
+        lambda: losses.SoftTargetCrossentropy(float("nan")),
+        r"`temperature`.*Received: temperature=nan",
+    ),
+    "temperature_infinite": (
+        lambda: losses.SoftTargetCrossentropy(float("inf")),
+        r"`temperature`.*Received: temperature=inf",
+    ),
+    "temperature_string": (
+        lambda: losses.SoftTargetCrossentropy("4"),
+        r"`temperature`.*Received: temperature='4'",
+    ),
+    "temperature_bool": (
+        lambda: losses.SoftTargetCrossentropy(True),
+        r"`temperature`.*Received: temperature=True",
+    ),
+    "temperature_list": (
+        lambda: losses.SoftTargetCrossentropy([1.0, 2.0]),
+        r"`temperature`.*Received: temperature=\[1.0, 2.0\]",
+    ),
+    "temperature_set_to_zero": (
+        lambda: set_temperature(0.0),
+        r"`temperature`.*Received: temperature=0.0",
+    ),
+    "layer_temperature": (
+        lambda: TemperatureSoftmax(temperature=-1),
+        r"`temperature`.*Received: temperature=-1",
+    ),
+    "layer_serving_temperature": (
+        lambda: TemperatureSoftmax(serving_temperature=None),
+        r"`serving_temperature`.*Received: serving_temperature=None",
+    ),
+    # Other arguments of the losses.
+    "from_logits_string": (
+        lambda: losses.LogitMatching(from_logits="no"),
+        r"`from_logits` to be True or False.*from_logits='no'",
+    ),
+    "teacher_from_logits_number": (
+        lambda: losses.SoftTargetCrossentropy(teacher_from_logits=1),
+        r"`teacher_from_logits` to be True or False.*teacher_from_logits=1",
+    ),
+    "axis_float": (
+        lambda: losses.LogitMatching(axis=1.5),
+        r"`axis` to be an integer.*axis=1.5",
+    ),
+    "axis_that_does_not_exist": (
+        lambda: losses.LogitMatching(axis=2)(logits((2, 3)), logits((2, 3))),
+        r"`axis=2` does not exist in outputs of shape \(2, 3\)",
+    ),
+    "reduction": (
+        lambda: losses.LogitMatching(reduction="median"),
+        r"`reduction`.*reduction=median",
+    ),
+    "loss_on_labels": (
+        lambda: losses.SoftTargetCrossentropy()(Y, logits((12, 3))),
+        r"same rank; are these labels\?.*\(12,\) and \(12, 3\)",
+    ),
+    "loss_on_other_class_count": (
+        lambda: losses.SoftTargetKLDivergence()(logits((2, 4)), logits((2, 3))),
+        r"same number of classes.*\(2, 4\) and \(2, 3\)",
+    ),
+    "abstract_loss": (
+        lambda: losses.DistillationLoss()(logits((2, 3)), logits((2, 3))),
+        r"has to implement `compare",
+    ),
+    # The models.
+    "swapped_positional_arguments": (
+        lambda: Distiller(model(), model()),
+        r"keyword arguments only: `Distiller\(student=..., teacher=...\)`",
+    ),
+    "no_student": (
+        lambda: Distiller(teacher=model()),
+        r"'student'",
+    ),
+    "student_is_no_model": (
+        lambda: Distiller(student=keras.layers.Dense(3)),
+        r"`student` to be a `keras.Model`.*Received: student=<Dense",
+    ),
+    "student_is_a_class": (
+        lambda: Distiller(student=keras.Sequential),
+        r"`student` to be a `keras.Model`",
+    ),
+    "teacher_is_no_model": (
+        lambda: Distiller(student=model(), teacher=X),
+        r"`teacher` to be a `keras.Model`, a callable",
+    ),
+    "teacher_is_a_class": (
+        lambda: Distiller(student=model(), teacher=keras.Sequential),
+        r"`teacher` to be a `keras.Model`, a callable",
+    ),
+    "teacher_is_a_path": (
+        lambda: Distiller(student=model(), teacher="teacher.keras"),
+        r"`teacher` to be a `keras.Model`.*teacher='teacher.keras'",
+    ),
+    "empty_list_of_teachers": (
+        lambda: Distiller(student=model(), teacher=[]),
+        r"`teacher` to be a list of at least one model.*teacher=\[\]",
+    ),
+    "student_is_the_teacher": (
+        lambda: (lambda m: Distiller(student=m, teacher=m))(model()),
+        r"`student` and `teacher` to be two models",
+    ),
+    "other_class_count": (
+        lambda: Distiller(student=model(3), teacher=model(4)),
+        r"same number of classes.*teacher \(None, 4\), student \(None, 3\)",
+    ),
+    "other_class_count_in_a_list": (
+        lambda: Distiller(student=model(3), teacher=[model(3), model(4)]),
+        r"same number of classes.*teacher \(None, 4\), student \(None, 3\)",
+    ),
+    "other_class_count_of_a_callable": (
+        lambda: distill(teacher=lambda x: keras.ops.zeros((4, 7))),
+        r"same number of classes.*\(4, 7\)",
+    ),
+    "other_number_of_outputs": (
+        lambda: Distiller(student=model(), teacher=two_outputs()),
+        r"as many outputs.*teacher with 2, student with 1",
+    ),
+    "outputs_of_other_structure": (
+        lambda: distill(
+            student=two_outputs(), teacher=two_outputs(True), loss=None
+        ),
+        r"structure of the student's outputs",
+    ),
+    "wrong_rank": (
+        lambda: distill(teacher=lambda x: keras.ops.zeros((4, 3, 1))),
+        r"same rank",
+    ),
+    "integer_teacher_outputs": (
+        lambda: distill(teacher=lambda x: keras.ops.zeros((4, 3), "int32")),
+        r"floating point logits.*dtype=int32. Does the teacher return class",
+    ),
+    # compile.
+    "alpha_above_one": (
+        lambda: distill(alpha=1.5),
+        r"`alpha` to be a number between 0 and 1.*Received: alpha=1.5",
+    ),
+    "alpha_negative": (
+        lambda: distill(alpha=-0.1),
+        r"`alpha` to be a number between 0 and 1.*alpha=-0.1",
+    ),
+    "alpha_nan": (lambda: distill(alpha=np.nan), r"`alpha`.*alpha=nan"),
+    "alpha_string": (lambda: distill(alpha="0.5"), r"`alpha`.*alpha='0.5'"),
+    "alpha_none": (lambda: distill(alpha=None), r"`alpha`.*alpha=None"),
+    "alpha_without_hard_loss": (
+        lambda: distill(loss=None, alpha=0.5),
+        r"Without a hard loss.*`alpha` has to be 1. Received: alpha=0.5",
+    ),
+    "alpha_set_outside": (lambda: set_alpha(2), r"`alpha`.*alpha=2"),
+    "alpha_set_without_hard_loss": (
+        lambda: set_alpha(0.5, loss=None),
+        r"Without a hard loss.*alpha=0.5",
+    ),
+    "unknown_distillation_loss": (
+        lambda: distill(distillation_loss="soft_target_crossentropie"),
+        r"Did you mean 'soft_target_crossentropy'\?",
+    ),
+    "hopeless_distillation_loss": (
+        lambda: distill(distillation_loss="xyz"),
+        r"Expected one of.*logit_matching.*Received.*'xyz'",
+    ),
+    "keras_loss_as_distillation_loss": (
+        lambda: distill(distillation_loss=keras.losses.KLDivergence()),
+        r"`keras_distill.losses.DistillationLoss`.*LogitMatching\(\)",
+    ),
+    "distillation_loss_class": (
+        lambda: distill(distillation_loss=losses.LogitMatching),
+        r"`distillation_loss` to be a `keras_distill.losses.Dist",
+    ),
+    "function_as_distillation_loss": (
+        lambda: distill(distillation_loss=lambda v, z: v - z),
+        r"`distillation_loss` to be a `keras_distill.losses.Dist",
+    ),
+    "no_distillation_loss": (
+        lambda: distill(distillation_loss=None),
+        r"at least one loss in `distillation_loss`.*distillation_loss=None",
+    ),
+    "only_none_as_distillation_loss": (
+        lambda: distill(distillation_loss=[None]),
+        r"at least one loss in `distillation_loss`",
+    ),
+    "too_few_weights": (
+        lambda: distill(
+            distillation_loss=["logit_matching", "soft_target_crossentropy"],
+            distillation_loss_weights=[1.0],
+        ),
+        r"structure of `distillation_loss`, 2 number.*weights=\[1.0\]",
+    ),
+    "weights_for_one_loss": (
+        lambda: distill(distillation_loss_weights=[1.0, 2.0]),
+        r"structure of `distillation_loss`, 1 number",
+    ),
+    "negative_weight": (
+        lambda: distill(distillation_loss_weights=-1.0),
+        r"`distillation_loss_weights` to be a finite number.*=-1.0",
+    ),
+    "weight_string": (
+        lambda: distill(distillation_loss_weights="much"),
+        r"`distillation_loss_weights` to be a finite number.*='much'",
+    ),
+    "losses_for_other_outputs": (
+        lambda: distill(
+            student=two_outputs(),
+            teacher=two_outputs(),
+            distillation_loss=["logit_matching"] * 3,
+        ),
+        r"2 outputs, so `distillation_loss` as a list needs 2.*Received: 3",
+    ),
+    "losses_for_unknown_outputs": (
+        lambda: distill(
+            student=two_outputs(),
+            teacher=two_outputs(),
+            distillation_loss={"a": "logit_matching", "c": "logit_matching"},
+        ),
+        r"names of the student's outputs, \['a', 'b'\]. Received: \['c'\]",
+    ),
+    "list_of_teachers_at_two_temperatures": (
+        lambda: distill(
+            teacher=[model(), model()],
+            distillation_loss=[
+                losses.SoftTargetCrossentropy(2.0),
+                losses.SoftTargetCrossentropy(4.0),
+            ],
+        ),
+        r"all losses of an output need the same `temperature`",
+    ),
+    "unknown_optimizer": (
+        lambda: distill(optimizer="adamm"),
+        r"optimizer.*adamm",
+    ),
+    "unknown_metric": (
+        lambda: distill(metrics=["acuracy"]),
+        r"acuracy",
+    ),
+    # fit.
+    "uncompiled_fit": (uncompiled, r"You must call `compile\(\)` before"),
+    "no_teacher": (
+        lambda: without_teacher(Y, loss=SPARSE),
+        r"no soft targets: pass a `teacher`.*teacher=None",
+    ),
+    "no_teacher_and_no_targets": (
+        lambda: without_teacher(None),
+        r"no soft targets: pass a `teacher`.*teacher=None",
+    ),
+    "soft_targets_are_labels": (
+        lambda: without_teacher(Y),
+        r"floating point logits.*class ids",
+    ),
+    "no_labels": (
+        lambda: distill(y=None),
+        r"`alpha=0.9` gives the labels a weight, but the data has no labels",
+    ),
+    "no_labels_in_a_dataset": (
+        lambda: distill_dataset(X),
+        r"the data has no labels",
+    ),
+    "label_too_large": (
+        lambda: distill(y=Y + 1),
+        r"labels from 0 to 2: the student has 3 classes.*a label of 3",
+    ),
+    "label_of_minus_one": (
+        lambda: distill(y=Y - 1),
+        r"use a loss with `ignore_class=-1`. Received: a label of -1",
+    ),
+    "label_too_large_in_a_dataset": (
+        lambda: distill_dataset((X, Y + 1)),
+        r"labels to be classes of the student.*batch 1.*value of 3",
+    ),
+    "class_weight_without_labels": (
+        lambda: class_weight_of({"soft_targets": logits((12, 3))}),
+        r"`class_weight` needs labels",
+    ),
+    "class_weight_and_sample_weight": (
+        lambda: class_weight_of(
+            {"labels": Y, "soft_targets": logits((12, 3))},
+            sample_weight=np.ones(12),
+        ),
+        r"no `sample_weight` beside it",
+    ),
+    # Export.
+    "export_format": (
+        lambda: Distiller(student=model()).export("x", format="onx"),
+        r"Did you mean 'onnx'\?.*format='onx'",
+    ),
+    "export_unbuilt": (
+        lambda: Distiller(
+            student=keras.Sequential([keras.layers.Dense(3)])
+        ).export("x"),
+        r"The student is not built",
+    ),
+}
+
+
+def test_there_are_at_least_forty():
+    assert len(BAD_CALLS) >= 40
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_bad_call(name):
+    call, message = BAD_CALLS[name]
+    with pytest.raises((ValueError, TypeError, NotImplementedError)) as caught:
+        call()
+    text = " ".join(str(caught.value).split())
+    assert re.search(message, text), text
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_soft_targets_that_are_not_finite(
+    bad, run_eagerly, steps_per_execution
+):
+    """Named by batch; the student is as the batch before left it."""
+    student, teacher = model(), model()
+    targets = teacher.predict(X, verbose=0)
+    targets[6, 1] = bad  # In the second batch of four.
+
+    def compiled(y):
+        distiller = Distiller(student=keras.models.clone_model(student))
+        distiller.student.set_weights(student.get_weights())
+        distiller.compile(
+            "adam",
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+        )
+        return distiller, {"x": X, "y": y, "batch_size": 4, "shuffle": False}
+
+    distiller, arguments = compiled({"soft_targets": targets})
+    with pytest.raises(ValueError, match="not finite in batch 2 of this"):
+        distiller.fit(**arguments, verbose=0)
+    one_batch, arguments = compiled({"soft_targets": targets[:4]})
+    one_batch.fit(**{**arguments, "x": X[:4]}, verbose=0)
+    for ours, theirs in zip(
+        distiller.student.get_weights(),
+        one_batch.student.get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_a_teacher_that_overflows(make_model):
+    """The logits behind a softmax are what is looked at."""
+    teacher = model(activation="softmax")
+    kernel, bias = teacher.get_weights()
+    teacher.set_weights([np.full_like(kernel, np.inf), bias])
+    distiller = Distiller(student=model(), teacher=teacher)
+    distiller.compile("sgd")
+    before = distiller.student.get_weights()
+    with pytest.raises(ValueError, match="not finite in batch 1"):
+        distiller.fit(X, verbose=0)
+    for ours, theirs in zip(
+        distiller.student.get_weights(), before, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_other_failures_are_passed_on():
+    def teacher(x):
+        with tf.control_dependencies([tf.debugging.Assert(False, ["mine"])]):
+            return tf.zeros((4, 3))
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="mine"):
+        distill(teacher=teacher)
+
+
+def test_version():
+    assert keras_distill.__version__ == "0.1.0"
