@@ -396,7 +396,7 @@ class Distiller(keras.Model):
         losses = [self._aggregate_additional_loss(loss) for loss in self.losses]
         hard_weight = 1.0
         if soft_targets is not None:
-            alpha = ops.convert_to_tensor(self._alpha.variable)
+            alpha = ops.cast(self._alpha.variable, keras.config.floatx())
             hard_weight = 1.0 - alpha
             soft_loss = self._compute_soft_loss(
                 soft_targets, y_pred, soft_sample_weight
@@ -546,21 +546,22 @@ class Distiller(keras.Model):
 
     def _compute_soft_loss(self, soft_targets, y_pred, sample_weight):
         """Returns the weighted sum of the distillation losses."""
-        teacher_outputs = flatten_like(soft_targets, y_pred)
         student_outputs = keras.tree.flatten(y_pred)
-        sample_weights = keras.tree.flatten(sample_weight)
-        if len(sample_weights) == 1:
-            sample_weights *= len(student_outputs)
+        teacher_outputs = flatten_like(y_pred, soft_targets=soft_targets)
+        if keras.tree.is_nested(sample_weight):
+            weights = flatten_like(y_pred, sample_weight=sample_weight)
+        else:
+            weights = [sample_weight] * len(student_outputs)
         names = name_outputs(y_pred, self.output_names)
-        weighted = []
+        total = ops.zeros((), dtype=keras.config.floatx())
         for output, loss, weight in self._distillation.terms(names):
             teacher_output = teacher_outputs[output]
             student_output = student_outputs[output]
             self._check.look("teacher", teacher_output, loss)
             self._check.look("student", student_output, loss)
-            value = loss(teacher_output, student_output, sample_weights[output])
-            weighted.append(value if weight == 1 else weight * value)
-        return sum(weighted)
+            value = loss(teacher_output, student_output, weights[output])
+            total += weight * ops.cast(value, total.dtype)
+        return total
 
 
 def _find_dtype_policy(student):

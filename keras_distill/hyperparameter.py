@@ -18,10 +18,16 @@ class Hyperparameter:
     def __init__(self, name, value, check):
         self._name = name
         self._check = check
-        self.variable = keras.Variable(
-            check(name, value), dtype="float32", trainable=False, name=name
-        )
         self._value = check(name, value)
+        self.variable = keras.Variable(
+            self._value,
+            # Half precision would round a temperature, or overflow.
+            dtype="float64"
+            if keras.config.floatx() == "float64"
+            else "float32",
+            trainable=False,
+            name=name,
+        )
 
     @property
     def value(self):

@@ -76,7 +76,9 @@ def to_logits(outputs, from_logits=True, log_zero=None):
         return known
     if from_logits:
         return outputs
-    probabilities = ops.cast(outputs, "float32")
+    # Half precision has no digits to spare for a logarithm.
+    dtype = keras.backend.result_type(outputs.dtype, "float32")
+    probabilities = ops.cast(outputs, dtype)
     positive = probabilities > 0
     # The inner `where` keeps log(0) out of the gradient of the outer one.
     logits = ops.where(

@@ -26,27 +26,27 @@ def name_outputs(outputs, output_names=None):
     return [f"output_{position}" for position in range(count)]
 
 
-def flatten_like(soft_targets, outputs):
-    """Returns the soft targets as a flat list, in the order of the outputs.
+def flatten_like(outputs, **named):
+    """Returns what belongs to the outputs as a flat list in their order.
 
     Args:
-        soft_targets: One tensor, or a list or dict of them.
         outputs: The student's outputs.
+        **named: One structure of tensors, under its name.
 
     Raises:
-        ValueError: If there is not one of the former for each of the latter.
+        ValueError: If it has not one tensor for each of the outputs.
     """
-    as_dicts = [isinstance(each, dict) for each in (soft_targets, outputs)]
-    flat = keras.tree.flatten(soft_targets)
+    ((name, structure),) = named.items()
+    as_dicts = [isinstance(each, dict) for each in (structure, outputs)]
+    flat = keras.tree.flatten(structure)
     if (
         len(flat) != len(keras.tree.flatten(outputs))
         or any(as_dicts) != all(as_dicts)
-        or (all(as_dicts) and set(soft_targets) != set(outputs))
+        or (all(as_dicts) and set(structure) != set(outputs))
     ):
         raise ValueError(
-            "Expected the soft targets to have the structure of the student's "
-            f"outputs, {_describe(outputs)}. Received: "
-            f"{_describe(soft_targets)}"
+            f"Expected `{name}` to have the structure of the student's "
+            f"outputs, {_describe(outputs)}. Received: {_describe(structure)}"
         )
     return flat
 

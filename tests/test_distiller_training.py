@@ -464,3 +464,46 @@ def test_logits_are_not_warned_of(pair, data, recwarn):
     compile_distiller(distiller)
     distiller.fit(*data, verbose=0)
     assert not [w for w in recwarn if "look like" in str(w.message)]
+
+
+def test_float64(pair, data):
+    """To the last digit, and with a loss in another dtype than the rest."""
+    _, _, by_hand, _ = pair
+    x, y = data[0].astype("float64"), data[1]
+    keras.config.set_floatx("float64")
+    try:
+        student, teacher = (
+            keras.Sequential(
+                [keras.Input((6,)), keras.layers.Dense(5, dtype="float64")]
+            )
+            for _ in range(2)
+        )
+        by_hand.kernel, by_hand.bias = map(np.copy, student.get_weights())
+        by_hand.temperature = 3.3
+        distiller = keras_distill.Distiller(student=student, teacher=teacher)
+        compile_distiller(
+            distiller,
+            distillation_loss=losses.SoftTargetCrossentropy(3.3),
+        )
+        distiller.train_on_batch(x, y)
+        by_hand.rate = float(distiller.optimizer.learning_rate)
+        by_hand.step(x, y, x @ teacher.get_weights()[0])
+        assert_same_weights(student, by_hand, rtol=1e-13, atol=1e-14)
+    finally:
+        keras.config.set_floatx("float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtype_of_the_distillation_loss(pair, data, dtype):
+    student, teacher, by_hand, logits = pair
+    x, y = data
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    compile_distiller(
+        distiller,
+        distillation_loss=losses.SoftTargetCrossentropy(
+            TEMPERATURE, dtype=dtype
+        ),
+    )
+    logs = distiller.train_on_batch(x, y, return_dict=True)
+    for name, value in by_hand.losses(x, y, logits).items():
+        np.testing.assert_allclose(logs[name], value, rtol=1e-5)

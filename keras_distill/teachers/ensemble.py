@@ -18,7 +18,8 @@ def arithmetic_mean_logits(member_logits, temperature=1.0, axis=-1):
     with log-sum-exp, which no small probability underflows.
 
     Args:
-        member_logits: List of tensors of one shape, `(..., classes)`.
+        member_logits: List of tensors of one shape, `(..., classes)`, and
+            one dtype.
         temperature: Positive number or scalar tensor. Defaults to `1.0`.
         axis: Axis of the classes. Defaults to `-1`.
 
@@ -27,10 +28,7 @@ def arithmetic_mean_logits(member_logits, temperature=1.0, axis=-1):
     """
     log_probabilities = ops.stack(
         [
-            ops.log_softmax(
-                soften(ops.cast(logits, "float32"), temperature, axis),
-                axis=axis,
-            )
+            ops.log_softmax(soften(logits, temperature, axis), axis=axis)
             for logits in member_logits
         ]
     )

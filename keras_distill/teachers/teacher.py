@@ -126,13 +126,14 @@ def _average(member_outputs, losses):
                 "`temperature`, `teacher_from_logits` and `axis`. Received: "
                 f"{[_averaging_key(each) for each in losses]}"
             )
+    logits = [
+        to_logits(outputs, loss.teacher_from_logits, loss.teacher_log_zero)
+        for outputs in member_outputs
+    ]
     temperature = getattr(loss, "temperature_variable", 1.0)
     mean = arithmetic_mean_logits(
-        [
-            to_logits(outputs, loss.teacher_from_logits, loss.teacher_log_zero)
-            for outputs in member_outputs
-        ],
-        ops.convert_to_tensor(temperature, dtype="float32"),
+        [ops.cast(each, loss.dtype) for each in logits],
+        ops.cast(temperature, loss.dtype),
         loss.axis,
     )
     # Logits from here on, whatever the outputs of the members were.
