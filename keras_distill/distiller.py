@@ -6,6 +6,7 @@ from keras_distill.export import export_student
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.logits import call_model
 from keras_distill.losses.composition import Distillation
+from keras_distill.outputs import find_output_names
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
 from keras_distill.teachers.teacher import Teacher
@@ -71,7 +72,7 @@ class Distiller(keras.Model):
         alpha=0.9,
         metrics=["accuracy"],
     )
-    distiller.fit(x, y, epochs=20, validation_data=(x_test, y_test))
+    distiller.fit(x, y, epochs=2, validation_data=(x_test, y_test))
     distiller.student.export("student/")
     ```
 
@@ -240,8 +241,9 @@ class Distiller(keras.Model):
             "alpha", alpha, _check_alpha_alone if loss is None else _check_alpha
         )
         self._check = BatchCheck()
-        if self.output_names:
-            self._distillation.terms(self.output_names)
+        output_names = find_output_names(self.student)
+        if output_names is not None:
+            self._distillation.terms(output_names)
         # Keras keeps those of a former `compile` where the new one has none.
         self.loss = self._compile_loss = self._compile_metrics = None
         super().compile(
@@ -280,10 +282,11 @@ class Distiller(keras.Model):
         Example:
 
         ```python
-        distiller.fit(x, y, epochs=20)            # with labels
-        distiller.fit(x, epochs=20)               # without
-        distiller.fit(tf_dataset, epochs=20)      # batches of x or (x, y)
-        distiller.fit(x, {"labels": y, "soft_targets": teacher_logits})
+        distiller = keras_distill.Distiller(student=student, teacher=teacher)
+        distiller.compile("adam", loss=None, metrics=["accuracy"])
+        distiller.fit(x, y, batch_size=128, epochs=2)
+        distiller.fit(unlabelled_x, epochs=2, validation_data=(x_test, y_test))
+        distiller.fit(tf_dataset, epochs=2)
         ```
 
         Args:

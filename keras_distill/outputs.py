@@ -26,6 +26,23 @@ def name_outputs(outputs, output_names=None):
     return [f"output_{position}" for position in range(count)]
 
 
+def find_output_names(model):
+    """Returns the names of a model's outputs before it has been called.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        List of names as from `name_outputs`, or `None` where the outputs are
+        not known.
+    """
+    if not getattr(model, "outputs", None):
+        return None
+    # `outputs` is flat; `output` has the structure, where a model has it.
+    structure = getattr(model, "output", model.outputs)
+    return name_outputs(structure, getattr(model, "output_names", None))
+
+
 def flatten_like(outputs, **named):
     """Returns what belongs to the outputs as a flat list in their order.
 

@@ -120,9 +120,11 @@ def test_padded_sequences():
 
 def two_outputs(seed, structure):
     inputs = keras.Input((6,))
+    # The keys of a dict are what counts, not the names of the layers.
+    names = ("shape", "color") if structure is list else ("one", "two")
     outputs = {
-        "shape": dense(3, seed, "shape")(inputs),
-        "color": dense(4, seed + 1, "color")(inputs),
+        "shape": dense(3, seed, names[0])(inputs),
+        "color": dense(4, seed + 1, names[1])(inputs),
     }
     if structure is list:
         outputs = list(outputs.values())
