@@ -140,7 +140,7 @@ def test_jit_compile(load, tmp_path, capsys):
             "--rounds=2",
             "--steps=2",
             "--batch-size=4",
-            "--scale=0.005",
+            "--shrink=200",
             f"--output={path}",
         ]
     )
