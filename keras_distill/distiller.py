@@ -556,15 +556,16 @@ class Distiller(keras.Model):
         else:
             weights = [sample_weight] * len(student_outputs)
         names = name_outputs(y_pred, self.output_names)
-        total = ops.zeros((), dtype=keras.config.floatx())
+        weighted = []
         for output, loss, weight in self._distillation.terms(names):
             teacher_output = teacher_outputs[output]
             student_output = student_outputs[output]
             self._check.look("teacher", teacher_output, loss)
             self._check.look("student", student_output, loss)
             value = loss(teacher_output, student_output, weights[output])
-            total += weight * ops.cast(value, total.dtype)
-        return total
+            value = ops.cast(value, keras.config.floatx())
+            weighted.append(value if weight == 1 else weight * value)
+        return sum(weighted)
 
 
 def _find_dtype_policy(student):

@@ -24,6 +24,24 @@ def check_finite(x, message):
     return tf.debugging.check_numerics(x, message)
 
 
+def run_after(tensors, function, *args):
+    """Calls a function whose operations start when `tensors` are there.
+
+    In a compiled step TensorFlow runs what does not depend on each other at
+    the same time, and holds the memory of all of it.
+
+    Args:
+        tensors: List of tensors.
+        function: What to call.
+        *args: Its arguments.
+
+    Returns:
+        What the function returns.
+    """
+    with tf.control_dependencies(tensors):
+        return function(*args)
+
+
 def unscale_loss(value):
     """Undoes the division by the number of replicas in a loss.
 

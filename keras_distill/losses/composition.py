@@ -64,12 +64,43 @@ class Distillation:
             for loss, weight in _pair(losses[output], weights[output])
         ]
 
-    def by_output(self, output_names):
-        """Returns a dict from the output's position to its list of losses."""
-        losses: dict[int, list[DistillationLoss]] = {}
+    def temperatures(self, output_names):
+        """Returns the temperature of each output's soft targets.
+
+        Args:
+            output_names: As in `terms`.
+
+        Returns:
+            List of a scalar variable for each output, or 1.0 where no loss has
+            a temperature.
+
+        Raises:
+            ValueError: If the losses of an output have different ones.
+        """
+        by_output: list[dict] = [{} for _ in output_names]
         for output, loss, _ in self.terms(output_names):
-            losses.setdefault(output, []).append(loss)
-        return losses
+            if hasattr(loss, "temperature_variable"):
+                by_output[output][loss.temperature] = loss.temperature_variable
+        for variables in by_output:
+            if len(variables) > 1:
+                raise ValueError(
+                    "An ensemble is averaged at the temperature of the "
+                    "distillation loss, so all losses of an output need the "
+                    f"same `temperature`. Received: {sorted(variables)}"
+                )
+        return [next(iter(each.values()), 1.0) for each in by_output]
+
+    @property
+    def teacher_from_logits(self):
+        """The one `teacher_from_logits` that all losses have in common."""
+        losses = keras.tree.flatten(self.losses)
+        flags = {loss.teacher_from_logits for loss in losses if loss}
+        if len(flags) > 1:
+            raise ValueError(
+                "With a list of teachers all distillation losses need the "
+                f"same `teacher_from_logits`. Received: {sorted(flags)}"
+            )
+        return flags.pop()
 
 
 def _standardize(losses):

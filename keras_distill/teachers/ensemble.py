@@ -1,38 +1,303 @@
-import math
-
+import keras
 from keras import ops
 
+from keras_distill.backend import run_after
+from keras_distill.logits import call_model
+from keras_distill.logits import mark
+from keras_distill.logits import to_logits
+from keras_distill.losses.distillation_loss import LOG_SMALLEST
 from keras_distill.losses.soft_target_loss import soften
+from keras_distill.outputs import flatten_like
+from keras_distill.validation import check_number
+from keras_distill.validation import suggest
+
+_COMBINATIONS = ("arithmetic", "geometric")
+# The logarithm of a weight of 0: such a member adds nothing.
+_LOG_ZERO = -1e30
 
 
-def arithmetic_mean_logits(member_logits, temperature=1.0, axis=-1):
-    """Logits whose softmax is the mean of the members' softmaxes.
+def add_to_arithmetic_mean(total, logits, weight, temperature=1.0, axis=-1):
+    """Adds one member to the mean of the softmaxes of an ensemble.
 
-    With the logits `v_k` of K members and the temperature T:
+    With the logits `v_k` of the members, their weights `w_k` and the
+    temperature T, the mean has the logits
 
-        v = T * log(1/K sum_k softmax(v_k / T))
+        v = T * log(sum_k w_k softmax(v_k / T))
 
     so that `softmax(v / T)` is the arithmetic mean of the members' soft
     targets (Hinton, Vinyals and Dean, 2015, section 2: "the arithmetic or
-    geometric mean of their individual predictive distributions"). Computed
-    with log-sum-exp, which no small probability underflows.
+    geometric mean of their individual predictive distributions"). The sum runs
+    over logarithms, so that no small probability underflows.
 
     Args:
-        member_logits: List of tensors of one shape, `(..., classes)`, and
-            one dtype.
+        total: Logits of the mean of the members so far, as this function
+            returned them, or `None` for the first.
+        logits: Float tensor of shape `(..., classes)`.
+        weight: Number, or tensor that broadcasts to the logits.
         temperature: Positive number or scalar tensor. Defaults to `1.0`.
         axis: Axis of the classes. Defaults to `-1`.
 
     Returns:
-        Tensor of shape `(..., classes)`, at most 0.
+        Tensor of shape `(..., classes)`: `v`, once the weights sum to 1.
     """
-    log_probabilities = ops.stack(
-        [
-            ops.log_softmax(soften(logits, temperature, axis), axis=axis)
-            for logits in member_logits
+    log_softmax = ops.log_softmax(soften(logits, temperature, axis), axis=axis)
+    weighted = temperature * (log_softmax + _log(weight, logits.dtype))
+    if total is None:
+        return weighted
+    larger = ops.maximum(total, weighted)
+    difference = ops.abs(total - weighted) / temperature
+    return larger + temperature * ops.log1p(ops.exp(-difference))
+
+
+def add_to_geometric_mean(total, logits, weight):
+    """Adds one member to the geometric mean of the softmaxes of an ensemble.
+
+    With the logits `v_k` of the members and their weights `w_k`, the mean has
+    the logits
+
+        v = sum_k w_k v_k
+
+    At every temperature `softmax(v / T)` is proportional to
+    `prod_k softmax(v_k / T)^w_k` (Hinton, Vinyals and Dean, 2015, section 2).
+
+    Args:
+        total: Logits of the mean of the members so far, or `None`.
+        logits: Float tensor of shape `(..., classes)`.
+        weight: Number, or tensor that broadcasts to the logits.
+
+    Returns:
+        Tensor of shape `(..., classes)`.
+    """
+    weighted = ops.cast(weight, logits.dtype) * logits
+    return weighted if total is None else total + weighted
+
+
+def _log(weight, dtype):
+    weight = ops.cast(weight, dtype)
+    positive = weight > 0
+    return ops.where(
+        positive, ops.log(ops.where(positive, weight, 1.0)), _LOG_ZERO
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_distill")
+class Ensemble(keras.Model):
+    """Several models that answer as one: the paper's teacher.
+
+    The output is a tensor of logits (a list or dict of them, where the members
+    have several outputs), whatever the members end in: their logits are found
+    in front of a `keras.layers.Softmax`, `activation="softmax"` or
+    `TemperatureSoftmax`. Its softmax is the mean of the members'
+    probabilities, so an `Ensemble` is compiled with `from_logits=True`.
+
+    As the teacher of a `Distiller` it gives logits whose softmax at the
+    temperature of the distillation loss is the mean of its members' softmaxes
+    at that temperature (Hinton, Vinyals and Dean, 2015, section 2). The
+    members run one after another, and only the running mean is kept.
+
+    Example:
+
+    ```python
+    ensemble = keras_distill.Ensemble([first, second])
+    ensemble.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    ensemble.evaluate(x_test, y_test)
+    distiller = keras_distill.Distiller(student=student, teacher=ensemble)
+    ```
+
+    Args:
+        models: List of `keras.Model`, or of callables `inputs -> outputs` in
+            an ensemble that is not saved. They take the same inputs and have
+            outputs of the same shapes.
+        combine: `"arithmetic"`, the mean of the probabilities, or
+            `"geometric"`, the mean of their logarithms, normalized. Defaults
+            to `"arithmetic"`.
+        weights: Weights of the members: a list of numbers, at least 0, that
+            sum to 1, or a callable `inputs -> weights` that weighs each sample
+            on its own, with a result of shape `(batch, members)`. Defaults to
+            `None`: all the same.
+        from_logits: Whether the outputs of members whose softmax can not be
+            found are logits (`True`, the default) or probabilities.
+        axis: Integer, the axis of the classes. Defaults to `-1`.
+        name: Optional name of the model.
+
+    Returns:
+        Logits, in the shapes of a member's outputs.
+
+    Raises:
+        ValueError: If an argument is not of the kind above, or the members'
+            outputs do not match.
+    """
+
+    def __init__(
+        self,
+        models,
+        combine="arithmetic",
+        weights=None,
+        from_logits=True,
+        axis=-1,
+        name=None,
+    ):
+        _check_members(models)
+        if combine not in _COMBINATIONS:
+            raise ValueError(
+                f"Unknown `combine`. {suggest(str(combine), _COMBINATIONS)} "
+                f"Received: combine={combine!r}"
+            )
+        if weights is not None and not callable(weights):
+            weights = _check_weights(weights, len(models))
+        super().__init__(name=name, autocast=False)
+        self.models = list(models)
+        self.combine = combine
+        self.member_weights = weights
+        self.from_logits = from_logits
+        self.axis = axis
+        if all(getattr(model, "inputs", None) for model in models):
+            # Called on symbols, it says at once what does not fit together,
+            # and knows its inputs when it is exported.
+            inputs = getattr(models[0], "input", models[0].inputs[0])
+            self(
+                keras.tree.map_structure(
+                    lambda x: keras.KerasTensor(x.shape, x.dtype), inputs
+                )
+            )
+
+    def build(self, input_shape):
+        for model in self.models:
+            if not getattr(model, "built", True):
+                model.build(input_shape)
+        self.built = True
+
+    def call(self, inputs):
+        return self.compute_logits(inputs)
+
+    def compute_logits(self, inputs, temperature=1.0, from_logits=None):
+        """Returns logits that mean the ensemble at a temperature.
+
+        Args:
+            inputs: Inputs of the members.
+            temperature: Positive number or scalar tensor, at which the
+                members' probabilities are averaged, or a function that takes a
+                member's outputs and returns a list of one for each. A
+                geometric mean is the same at each temperature. Defaults to
+                `1.0`.
+            from_logits: Replaces that of the ensemble. Defaults to `None`.
+
+        Returns:
+            Logits `v`, in the structure of a member's outputs, such that
+            `softmax(v / temperature)` is the mean. Computed with
+            `training=False`.
+        """
+        if from_logits is None:
+            from_logits = self.from_logits
+        means, structure = None, None
+        for position, model in enumerate(self.models):
+            # Not before the last member is done, or the activations of all
+            # members are in memory at once.
+            outputs = run_after(means or [], _call_member, model, inputs)
+            if means is None:
+                structure = outputs
+                means = [None] * len(keras.tree.flatten(outputs))
+                temperatures = (
+                    temperature(outputs)
+                    if callable(temperature)
+                    else [temperature] * len(means)
+                )
+            means = [
+                self._add(position, inputs, *each, from_logits)
+                for each in zip(
+                    means,
+                    flatten_like(structure, outputs_of_a_member=outputs),
+                    temperatures,
+                    strict=True,
+                )
+            ]
+        for mean in means:
+            # Logits from here on, whatever the members' outputs were.
+            mark(mean, ops.copy(mean))
+        return keras.tree.pack_sequence_as(structure, means)
+
+    def _add(self, position, inputs, mean, outputs, temperature, from_logits):
+        """Adds one output of one member to the running mean."""
+        logits = to_logits(outputs, from_logits, LOG_SMALLEST)
+        logits = ops.cast(logits, keras.config.floatx())
+        weight = self._weight(position, inputs, len(logits.shape))
+        if self.combine == "geometric":
+            return add_to_geometric_mean(mean, logits, weight)
+        temperature = ops.cast(temperature, logits.dtype)
+        return add_to_arithmetic_mean(
+            mean, logits, weight, temperature, self.axis
+        )
+
+    def _weight(self, position, inputs, rank):
+        """Returns the weight of a member, to be multiplied with its logits."""
+        if self.member_weights is None:
+            return 1.0 / len(self.models)
+        if callable(self.member_weights):
+            of_samples = self.member_weights(inputs)[:, position]
+            return ops.reshape(of_samples, (-1,) + (1,) * (rank - 1))
+        return self.member_weights[position]
+
+    def get_config(self):
+        if callable(self.member_weights) or not all(
+            isinstance(model, keras.Model) for model in self.models
+        ):
+            raise NotImplementedError(
+                "An `Ensemble` is saved where its members are "
+                "`keras.Model`s and its `weights` are numbers. Received: "
+                f"models={self.models}, weights={self.member_weights}"
+            )
+        return {
+            "name": self.name,
+            "models": [
+                keras.saving.serialize_keras_object(model)
+                for model in self.models
+            ],
+            "combine": self.combine,
+            "weights": self.member_weights,
+            "from_logits": self.from_logits,
+            "axis": self.axis,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        models = [
+            keras.saving.deserialize_keras_object(
+                model, custom_objects=custom_objects
+            )
+            for model in config["models"]
         ]
-    )
-    log_mean = ops.logsumexp(log_probabilities, axis=0) - math.log(
-        len(member_logits)
-    )
-    return temperature * log_mean
+        return cls(**{**config, "models": models})
+
+
+def _call_member(model, inputs):
+    if isinstance(model, keras.layers.Layer):
+        return call_model(model, inputs, training=False)
+    return model(inputs)
+
+
+def _check_members(models):
+    if not isinstance(models, (list, tuple)) or not models:
+        raise ValueError(
+            "Expected `models` to be a list of at least one model. "
+            f"Received: models={models!r}"
+        )
+    for model in models:
+        if isinstance(model, type) or not callable(model):
+            raise ValueError(
+                "Expected each of `models` to be a `keras.Model` or a "
+                f"callable. Received: {model!r}"
+            )
+
+
+def _check_weights(weights, count):
+    """Returns the weights as a list of floats."""
+    weights = [check_number("weights", weight, low=0) for weight in weights]
+    if len(weights) != count or abs(sum(weights) - 1.0) > 1e-6:
+        raise ValueError(
+            f"Expected `weights` to be {count} numbers that sum to 1, one for "
+            f"each model. Received: weights={weights}"
+        )
+    return weights

@@ -9,7 +9,7 @@ from keras_distill.logits import mark
 from keras_distill.logits import to_logits
 from keras_distill.outputs import name_outputs
 from keras_distill.outputs import shapes_agree
-from keras_distill.teachers.ensemble import arithmetic_mean_logits
+from keras_distill.teachers.ensemble import Ensemble
 
 
 class Teacher:
@@ -28,21 +28,14 @@ class Teacher:
     """
 
     def __init__(self, teacher):
-        self.given = teacher
-        self._averages = isinstance(teacher, (list, tuple))
-        self._models = list(teacher) if self._averages else [teacher]
-        if not self._models:
+        self._is_list = isinstance(teacher, (list, tuple))
+        self.given = Ensemble(teacher) if self._is_list else teacher
+        if isinstance(teacher, type) or not callable(self.given):
             raise ValueError(
-                "Expected `teacher` to be a list of at least one model. "
+                "Expected `teacher` to be a `keras.Model`, a callable that "
+                "takes the inputs and returns logits, or a list of these. "
                 f"Received: teacher={teacher!r}"
             )
-        for model in self._models:
-            if isinstance(model, type) or not callable(model):
-                raise ValueError(
-                    "Expected `teacher` to be a `keras.Model`, a callable "
-                    "that takes the inputs and returns logits, or a list of "
-                    f"these. Received: teacher={model!r}"
-                )
 
     def check_against(self, student):
         """Says as early as possible what can not be distilled into `student`.
@@ -54,7 +47,7 @@ class Teacher:
             ValueError: If the student is its own teacher, or the outputs are
                 known and do not match.
         """
-        for model in self._models:
+        for model in getattr(self.given, "models", [self.given]):
             if model is student:
                 raise ValueError(
                     "Expected `student` and `teacher` to be two models. "
@@ -72,32 +65,27 @@ class Teacher:
 
         Args:
             inputs: A batch of inputs.
-            distillation: The `Distillation` that will compare the outputs. A
-                list of teachers is averaged at its temperature.
+            distillation: The `Distillation` that will compare the outputs. An
+                ensemble is averaged at its temperature.
             output_names: Names of the student's outputs, or `None`.
 
         Returns:
             Outputs in the teacher's structure, as `to_logits` takes them.
         """
-        outputs = [_call(model, inputs) for model in self._models]
-        if not self._averages:
-            return outputs[0]
-        flat = [keras.tree.flatten(member) for member in outputs]
-        averages = list(flat[0])
-        names = name_outputs(outputs[0], output_names)
-        for output, losses in distillation.by_output(names).items():
-            averages[output] = _average(
-                [member[output] for member in flat], losses
-            )
-        return keras.tree.pack_sequence_as(outputs[0], averages)
+        if isinstance(self.given, Ensemble):
 
+            def temperatures_of(outputs):
+                names = name_outputs(outputs, output_names)
+                return distillation.temperatures(names)
 
-def _call(model, inputs):
-    if isinstance(model, keras.layers.Layer):
-        outputs = call_model(model, inputs, training=False)
-    else:
-        outputs = model(inputs)
-    return keras.tree.map_structure(_stop_gradient, outputs)
+            # A list of models has no flag of its own.
+            flag = distillation.teacher_from_logits if self._is_list else None
+            outputs = self.given.compute_logits(inputs, temperatures_of, flag)
+        elif isinstance(self.given, keras.layers.Layer):
+            outputs = call_model(self.given, inputs, training=False)
+        else:
+            outputs = self.given(inputs)
+        return keras.tree.map_structure(_stop_gradient, outputs)
 
 
 def _stop_gradient(outputs):
@@ -105,46 +93,6 @@ def _stop_gradient(outputs):
     if are_marked(outputs):
         mark(stopped, ops.stop_gradient(to_logits(outputs)))
     return stopped
-
-
-def _average(member_outputs, losses):
-    """Averages one output of several teachers.
-
-    Args:
-        member_outputs: List of tensors.
-        losses: The distillation losses of this output.
-
-    Returns:
-        Tensor, marked as logits.
-    """
-    loss = losses[0]
-    for other in losses[1:]:
-        if _averaging_key(other) != _averaging_key(loss):
-            raise ValueError(
-                "A list of teachers is averaged at the temperature of the "
-                "distillation loss, so all losses of an output need the same "
-                "`temperature`, `teacher_from_logits` and `axis`. Received: "
-                f"{[_averaging_key(each) for each in losses]}"
-            )
-    logits = [
-        to_logits(outputs, loss.teacher_from_logits, loss.teacher_log_zero)
-        for outputs in member_outputs
-    ]
-    temperature = getattr(loss, "temperature_variable", 1.0)
-    mean = arithmetic_mean_logits(
-        [ops.cast(each, loss.dtype) for each in logits],
-        ops.cast(temperature, loss.dtype),
-        loss.axis,
-    )
-    # Logits from here on, whatever the outputs of the members were.
-    average = ops.stop_gradient(mean)
-    mark(average, mean)
-    return average
-
-
-def _averaging_key(loss):
-    temperature = getattr(loss, "temperature", 1.0)
-    return temperature, loss.teacher_from_logits, loss.axis
 
 
 def _warn_of_shared_weights(teacher, student):

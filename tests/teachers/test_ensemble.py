@@ -1,34 +1,273 @@
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from scipy.special import log_softmax
 from scipy.special import softmax
 
-from keras_distill.teachers.ensemble import arithmetic_mean_logits
+import keras_distill
+from keras_distill.teachers.ensemble import add_to_arithmetic_mean
+from keras_distill.teachers.ensemble import add_to_geometric_mean
+
+
+def arithmetic(members, weights, temperature):
+    mean = None
+    for logits, weight in zip(members, weights, strict=True):
+        mean = add_to_arithmetic_mean(mean, logits, weight, temperature)
+    return np.float64(mean)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 20.0])
 @pytest.mark.parametrize("size", [1.0, 100.0, 1e4])
-def test_softmax_of_the_mean_logits_is_the_mean_softmax(temperature, size):
+@pytest.mark.parametrize("weights", [[0.25] * 4, [0.7, 0.1, 0.2, 0.0]])
+def test_softmax_of_the_arithmetic_mean(temperature, size, weights):
     members = size * np.random.default_rng(0).normal(size=(4, 5, 6))
     members = members.astype("float32")
-    logits = arithmetic_mean_logits(list(members), temperature)
-    mean = softmax(np.float64(members) / temperature, -1).mean(0)
+    logits = arithmetic(members, weights, temperature)
+    mean = np.tensordot(
+        weights, softmax(np.float64(members) / temperature, -1), 1
+    )
     np.testing.assert_allclose(
-        softmax(np.float64(logits) / temperature, -1),
+        softmax(logits / temperature, -1),
         mean,
-        rtol=2e-6 * max(1.0, size / temperature / 100),
+        rtol=3e-6 * max(1.0, size / temperature / 100),
         atol=1e-12,
     )
 
 
-def test_of_one_member():
-    logits = np.float32([[3.0, 1.0, -1e4]])
-    mean = np.float64(arithmetic_mean_logits([logits], 4.0))
-    np.testing.assert_allclose(mean - mean.max(), logits - 3.0, rtol=1e-5)
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_softmax_of_the_geometric_mean(temperature):
+    members = np.random.default_rng(1).normal(size=(3, 5, 6))
+    weights = [0.5, 0.3, 0.2]
+    mean = None
+    for logits, weight in zip(members.astype("float32"), weights, strict=True):
+        mean = add_to_geometric_mean(mean, logits, weight)
+    expected = np.exp(
+        np.tensordot(weights, log_softmax(members / temperature, -1), 1)
+    )
+    np.testing.assert_allclose(
+        softmax(np.float64(mean) / temperature, -1),
+        expected / expected.sum(-1, keepdims=True),
+        rtol=2e-6,
+    )
 
 
 def test_nothing_underflows():
     """Both members are sure, of different classes: half the mass each."""
-    members = [np.float32([[1e4, 0.0, 0.0]]), np.float32([[0.0, 1e4, 0.0]])]
-    logits = np.float64(arithmetic_mean_logits(members, 1.0))
+    members = np.float32([[[1e4, 0.0, 0.0]], [[0.0, 1e4, 0.0]]])
+    logits = arithmetic(members, [0.5, 0.5], 1.0)
     np.testing.assert_allclose(logits[0, :2], np.log([0.5, 0.5]), rtol=1e-6)
     np.testing.assert_allclose(logits[0, 2], -1e4, rtol=1e-6)
+
+
+@pytest.fixture
+def members(make_model):
+    """Two that end in logits, one in a softmax; two dtypes."""
+    return [
+        make_model(seed=1),
+        make_model("softmax", seed=3),
+        make_model(seed=5, dtype="float64"),
+    ]
+
+
+def probabilities(members, x, temperature=1.0):
+    outputs = []
+    for model in members:
+        kernel, bias = map(np.float64, model.get_weights())
+        outputs.append(softmax((x @ kernel + bias) / temperature, -1))
+    return np.stack(outputs)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 0.2, 0.3]])
+@pytest.mark.parametrize("combine", ["arithmetic", "geometric"])
+def test_predict_and_evaluate(members, data, weights, combine):
+    x, y = data
+    ensemble = keras_distill.Ensemble(members, combine, weights)
+    p = probabilities(members, x)
+    shares = [1 / 3] * 3 if weights is None else weights
+    if combine == "arithmetic":
+        mean = np.tensordot(shares, p, 1)
+    else:
+        mean = np.exp(np.tensordot(shares, np.log(p), 1))
+        mean /= mean.sum(-1, keepdims=True)
+    logits = ensemble.predict(x, verbose=0)
+    np.testing.assert_allclose(softmax(logits, -1), mean, rtol=1e-5)
+    ensemble.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    logs = ensemble.evaluate(x, y, verbose=0, return_dict=True)
+    np.testing.assert_allclose(
+        logs["loss"], -np.log(mean[np.arange(len(y)), y]).mean(), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        logs["accuracy"], np.mean(mean.argmax(-1) == y), rtol=1e-6
+    )
+
+
+def test_weights_of_each_sample(members, data):
+    x, _ = data
+
+    def weigh(inputs):
+        first = keras.ops.sigmoid(inputs[:, 0])
+        rest = (1 - first) / 2
+        return keras.ops.stack([first, rest, rest], axis=1)
+
+    logits = keras_distill.Ensemble(members, weights=weigh).predict(
+        x, verbose=0
+    )
+    weights = np.asarray(weigh(x)).T[:, :, None]
+    mean = np.sum(weights * probabilities(members, x), 0)
+    np.testing.assert_allclose(softmax(logits, -1), mean, rtol=1e-5)
+
+
+def test_members_that_return_probabilities_nobody_sees(members, data):
+    x, _ = data
+    callables = [
+        lambda inputs, m=m: keras.ops.softmax(
+            keras.ops.cast(m(inputs), "float32")
+        )
+        for m in (members[0], members[2])
+    ]
+    ensemble = keras_distill.Ensemble(callables, from_logits=False)
+    np.testing.assert_allclose(
+        softmax(ensemble.predict(x, verbose=0), -1),
+        probabilities([members[0], members[2]], x).mean(0),
+        rtol=1e-5,
+    )
+
+
+def test_save_load_and_export(members, data, tmp_path):
+    x, _ = data
+    ensemble = keras_distill.Ensemble(
+        members, "geometric", weights=[0.5, 0.25, 0.25], name="three"
+    )
+    expected = ensemble.predict(x, verbose=0)
+    ensemble.save(tmp_path / "ensemble.keras")
+    loaded = keras.models.load_model(tmp_path / "ensemble.keras")
+    assert loaded.combine == "geometric"
+    assert loaded.member_weights == [0.5, 0.25, 0.25]
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+    # One that was never called on data.
+    fresh = keras_distill.Ensemble(
+        members, "geometric", weights=[0.5, 0.25, 0.25]
+    )
+    fresh.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(exported.serve(x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 6.0])
+@pytest.mark.parametrize("form", ["list", "ensemble"])
+def test_as_a_teacher(members, data, make_model, temperature, form):
+    x, _ = data
+    student = make_model(seed=9)
+    distiller = keras_distill.Distiller(
+        student=student,
+        teacher=(
+            members if form == "list" else keras_distill.Ensemble(members)
+        ),
+    )
+    assert isinstance(distiller.teacher, keras_distill.Ensemble)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=keras_distill.losses.SoftTargetCrossentropy(
+            temperature
+        ),
+    )
+    logs = distiller.train_on_batch(x, return_dict=True)
+    p = probabilities(members, x, temperature).mean(0)
+    z = student.predict(x, verbose=0).astype("float64")
+    expected = -(temperature**2) * np.sum(
+        p * log_softmax(z / temperature, -1), -1
+    )
+    np.testing.assert_allclose(logs["loss"], expected.mean(), rtol=1e-5)
+
+
+def test_members_run_one_after_another(data):
+    """In a compiled step none begins before the one before it is done."""
+    order = []
+
+    class Notes(keras.layers.Layer):
+        def __init__(self, number):
+            super().__init__()
+            self.number = number
+
+        def call(self, inputs):
+            def note(x):
+                order.append(self.number)
+                return x
+
+            outputs = tf.numpy_function(note, [inputs], tf.float32)
+            return tf.ensure_shape(outputs, inputs.shape)
+
+    models = []
+    for number in range(6):
+        inputs = keras.Input((6,))
+        hidden = Notes((number, "begins"))(inputs)
+        hidden = keras.layers.Dense(5)(hidden)
+        models.append(keras.Model(inputs, Notes((number, "ends"))(hidden)))
+    ensemble = keras_distill.Ensemble(models)
+    order.clear()
+    tf.function(ensemble)(tf.constant(data[0]))
+    assert order == [
+        (number, what) for number in range(6) for what in ("begins", "ends")
+    ]
+
+
+def test_several_outputs(data):
+    x, _ = data
+
+    def model():
+        inputs = keras.Input((6,))
+        return keras.Model(
+            inputs,
+            {
+                "a": keras.layers.Dense(3)(inputs),
+                "b": keras.layers.Dense(2, activation="softmax")(inputs),
+            },
+        )
+
+    models = [model(), model()]
+    logits = keras_distill.Ensemble(models).predict(x, verbose=0)
+    outputs = [each.predict(x, verbose=0) for each in models]
+    np.testing.assert_allclose(
+        softmax(logits["a"], -1),
+        np.mean([softmax(each["a"], -1) for each in outputs], 0),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        softmax(logits["b"], -1),
+        np.mean([each["b"] for each in outputs], 0),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"models": []}, "a list of at least one model"),
+        ({"models": "abc"}, "a list of at least one model"),
+        ({"models": [3]}, "or a callable. Received: 3"),
+        ({"combine": "arithmetical"}, "Did you mean 'arithmetic'"),
+        ({"weights": [0.5, 0.6]}, "2 numbers that sum to 1"),
+        ({"weights": [1.0]}, "2 numbers that sum to 1"),
+        ({"weights": [1.5, -0.5]}, "at least 0"),
+    ],
+)
+def test_bad_arguments(make_model, arguments, message):
+    arguments = {"models": [make_model(), make_model()], **arguments}
+    with pytest.raises(ValueError, match=message):
+        keras_distill.Ensemble(**arguments)
+
+
+def test_members_that_do_not_fit_together(make_model):
+    other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    with pytest.raises(ValueError, match="5.*4|4.*5"):
+        keras_distill.Ensemble([make_model(), other])
+
+
+def test_what_can_not_be_saved(make_model):
+    ensemble = keras_distill.Ensemble([lambda x: x])
+    with pytest.raises(NotImplementedError, match="is saved where"):
+        ensemble.get_config()
