@@ -6,4 +6,10 @@ from keras_distill.layers import TemperatureSoftmax
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.version import __version__
 
-__all__ = ["Distiller", "Ensemble", "TemperatureSoftmax", "__version__", "losses"]
+__all__ = [
+    "Distiller",
+    "Ensemble",
+    "TemperatureSoftmax",
+    "__version__",
+    "losses",
+]

@@ -1,7 +1,13 @@
+import functools
+import typing
+import warnings
+
 import keras
 from keras import ops
 
+from keras_distill.backend import run_after
 from keras_distill.backend import unscale_loss
+from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.export import export_student
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.logits import call_model
@@ -10,10 +16,12 @@ from keras_distill.outputs import find_output_names
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
 from keras_distill.teachers.teacher import Teacher
+from keras_distill.transfer.checks import NEEDS_LABELS
 from keras_distill.transfer.checks import BatchCheck
 from keras_distill.transfer.labels import check_labels
 from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import weigh_classes
+from keras_distill.transfer.targets import check_keys
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.transfer.targets import unpack_targets
 from keras_distill.transfer.targets import unpack_weights
@@ -104,6 +112,9 @@ class Distiller(keras.Model):
             student and teacher do not match.
     """
 
+    # Set by Keras: the compiled step.
+    train_function: typing.Any
+
     def __new__(cls, *args, **kwargs):
         if args:
             raise TypeError(
@@ -119,6 +130,12 @@ class Distiller(keras.Model):
                 "Expected `student` to be a `keras.Model`. "
                 f"Received: student={student!r}"
             )
+        if _has_own_training(student):
+            warnings.warn(
+                "The student has a `train_step` or `compute_loss` of its own. "
+                "A `Distiller` trains it with those of `keras.Model`.",
+                stacklevel=2,
+            )
         # The policy decides on loss scaling, the inputs are the student's to
         # cast.
         super().__init__(
@@ -128,6 +145,7 @@ class Distiller(keras.Model):
         self.teacher = teacher
         self._soft_loss_tracker = keras.metrics.Mean(name="soft_loss")
         self._hard_loss_tracker = keras.metrics.Mean(name="hard_loss")
+        self._class_weight = None
         self.built = student.built
 
     def __setattr__(self, name, value):
@@ -135,6 +153,11 @@ class Distiller(keras.Model):
         # part of this one.
         if name == "teacher":
             object.__setattr__(self, name, value)
+        elif name == "student" and hasattr(self, "_hard_loss_tracker"):
+            raise AttributeError(
+                "The student of a `Distiller` can not be exchanged. Make a "
+                "new `Distiller(student=..., teacher=...)`."
+            )
         else:
             super().__setattr__(name, value)
 
@@ -144,25 +167,41 @@ class Distiller(keras.Model):
 
     @property
     def teacher(self):
-        """The teacher, as it was given. May be set at any time."""
+        """The teacher; a list that was given is an `Ensemble`.
+
+        May be set at any time.
+        """
         return self._teacher and self._teacher.given
 
     @teacher.setter
     def teacher(self, teacher):
-        self._teacher = None if teacher is None else Teacher(teacher)
-        if self._teacher is not None:
-            self._teacher.check_against(self.student)
-        # A compiled step holds the former teacher.
-        self.train_function = None
+        wrapped = None if teacher is None else Teacher(teacher)
+        if wrapped is not None:
+            wrapped.check_against(self.student)
+        self._teacher = wrapped
+        if self.train_function is not None:
+            # The compiled step holds the former teacher.
+            self.make_train_function(force=True)
 
     @property
     def alpha(self):
         """The weight of the soft loss. Setting it needs no new `compile`."""
+        self._assert_compile_called("alpha")
         return self._alpha.value
 
     @alpha.setter
     def alpha(self, value):
+        self._assert_compile_called("alpha")
         self._alpha.assign(value)
+
+    @property
+    def distillation_loss(self):
+        """The distillation losses: one, or a list or dict of them.
+
+        `distiller.distillation_loss.temperature = 2.0` needs no new `compile`.
+        """
+        self._assert_compile_called("distillation_loss")
+        return self._distillation.losses
 
     @property
     def output_names(self):
@@ -224,7 +263,10 @@ class Distiller(keras.Model):
             weighted_metrics: As in `keras.Model.compile`.
             run_eagerly: As in `keras.Model.compile`.
             steps_per_execution: As in `keras.Model.compile`.
-            jit_compile: As in `keras.Model.compile`.
+            jit_compile: As in `keras.Model.compile`. `"auto"`, the default,
+                is no XLA on a CPU with TensorFlow, which is as fast or faster
+                there: `python benchmarks/jit_compile.py` measures dense,
+                convolutional and dropout students.
             auto_scale_loss: As in `keras.Model.compile`. A student in
                 `mixed_float16` gets loss scaling.
 
@@ -244,6 +286,7 @@ class Distiller(keras.Model):
         output_names = find_output_names(self.student)
         if output_names is not None:
             self._distillation.terms(output_names)
+        self.dtype_policy = _find_dtype_policy(self.student)
         # Keras keeps those of a former `compile` where the new one has none.
         self.loss = self._compile_loss = self._compile_metrics = None
         super().compile(
@@ -325,9 +368,22 @@ class Distiller(keras.Model):
         """
         self._assert_compile_called("fit")
         check_labels(y, self.loss, self.student)
-        sample_weight, class_weight = weigh_classes(
-            y, sample_weight, class_weight
-        )
+        if y is None and sample_weight is not None:
+            raise ValueError(
+                "Keras drops `sample_weight` where there is no `y`. With "
+                "`loss=None` any `y` will do, as it is not used. Received: "
+                "y=None, sample_weight given"
+            )
+        if isinstance(validation_data, tuple) and len(validation_data) > 1:
+            check_labels(validation_data[1], self.loss, self.student)
+        if (
+            unpack_targets(y)[1] is not None
+            and sample_weight is not None
+            and not keras.tree.is_nested(sample_weight)
+        ):
+            # Keras does so too, but not for one weight per time step.
+            sample_weight = keras.tree.map_structure(lambda _: sample_weight, y)
+        self._set_class_weight(class_weight)
         return super().fit(
             x=x,
             y=y,
@@ -338,13 +394,38 @@ class Distiller(keras.Model):
             validation_split=validation_split,
             validation_data=validation_data,
             shuffle=shuffle,
-            class_weight=class_weight,
             sample_weight=sample_weight,
             initial_epoch=initial_epoch,
             steps_per_epoch=steps_per_epoch,
             validation_steps=validation_steps,
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
+        )
+
+    def train_on_batch(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        return_dict=False,
+    ):
+        """Takes one training step, as `keras.Model.train_on_batch` does.
+
+        Args:
+            x: As in `keras.Model.train_on_batch`.
+            y: As in `fit`.
+            sample_weight: As in `keras.Model.train_on_batch`.
+            class_weight: As in `keras.Model.train_on_batch`.
+            return_dict: As in `keras.Model.train_on_batch`.
+
+        Returns:
+            The logs, as a dict or list.
+        """
+        self._assert_compile_called("train_on_batch")
+        self._set_class_weight(class_weight)
+        return super().train_on_batch(
+            x, y, sample_weight=sample_weight, return_dict=return_dict
         )
 
     def build(self, input_shape):
@@ -361,8 +442,29 @@ class Distiller(keras.Model):
         *state, data = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._check.count_batch()
-        y = self._add_soft_targets(x, y)
-        return super().train_step(*state, (x, y, sample_weight))
+        check_keys(y, self.output_names)
+        labels, soft_targets = self._find_targets(x, y)
+        soft_targets = self._check.finite(soft_targets)
+        if self._class_weight is not None:
+            sample_weight = weigh_classes(
+                labels, sample_weight, self._class_weight
+            )
+        # Not before the soft targets are checked: the student's batch
+        # normalisation, say, would learn from inputs that are not.
+        return run_after(
+            keras.tree.flatten(soft_targets),
+            super().train_step,
+            *state,
+            (x, pack_targets(labels, soft_targets), sample_weight),
+        )
+
+    def test_step(self, *args):
+        *state, data = args
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        check_keys(y, self.output_names)
+        if self._y_is_soft_targets(y) and self._compile_metrics is None:
+            y = pack_targets(None, y)
+        return super().test_step(*state, (x, y, sample_weight))
 
     def make_train_function(self, force=False):
         if self.train_function is not None and not force:
@@ -401,6 +503,8 @@ class Distiller(keras.Model):
         if soft_targets is not None:
             alpha = ops.cast(self._alpha.variable, keras.config.floatx())
             hard_weight = 1.0 - alpha
+            if labels is None and self._compile_loss is not None:
+                alpha = self._check.only_soft(alpha)
             soft_loss = self._compute_soft_loss(
                 soft_targets, y_pred, soft_sample_weight
             )
@@ -440,14 +544,25 @@ class Distiller(keras.Model):
             ):
                 absent |= set(self._compile_metrics.result())
         else:
-            mask_unlabelled(labels, y_pred, self.loss)
+            mask_unlabelled(labels, y_pred, self.loss, self.output_names)
             sample_weight, _ = unpack_weights(sample_weight)
             logs = super().compute_metrics(x, labels, y_pred, sample_weight)
         if soft_targets is None:
             absent.add("soft_loss")
             if self._compile_loss is None or labels is None:
                 absent.add("loss")
-        return {name: logs[name] for name in logs if name not in absent}
+        kept = {name: logs[name] for name in logs if name not in absent}
+        if kept:
+            return kept
+        if not self.losses:
+            raise ValueError(
+                "There is nothing to evaluate: pass a `loss` or `metrics` to "
+                "`compile` and labels to `evaluate`, or data with "
+                '`y={"soft_targets": logits}`. Received: labels '
+                f"{'not ' if labels is None else ''}given, "
+                f"loss={self.loss!r}"
+            )
+        return {"loss": logs["loss"]}
 
     def get_metrics_result(self):
         logs = {}
@@ -521,15 +636,18 @@ class Distiller(keras.Model):
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def _add_soft_targets(self, x, y):
-        """Returns `y` with soft targets: those it has, or the teacher's."""
+    def _find_targets(self, x, y):
+        """Returns labels and soft targets: those in `y`, or the teacher's."""
         labels, soft_targets = unpack_targets(y)
         if soft_targets is None and self._teacher is not None:
             soft_targets = self._teacher(
-                x, self._distillation, self.output_names
+                x,
+                self._distillation,
+                self.output_names,
+                look=functools.partial(self._check.look, "teacher"),
             )
-        elif soft_targets is None and self.loss is None:
-            labels, soft_targets = None, labels
+        elif self._y_is_soft_targets(y):
+            labels, soft_targets = None, y
         if soft_targets is None:
             raise ValueError(
                 "There are no soft targets: pass a `teacher` to the "
@@ -538,14 +656,23 @@ class Distiller(keras.Model):
                 "teacher=None"
             )
         if labels is None and self.loss is not None and self.alpha < 1:
-            raise ValueError(
-                f"`alpha={self.alpha:g}` gives the labels a weight, but the "
-                "data has no labels. For soft targets alone pass `loss=None` "
-                "or `alpha=1.0` to `compile`; where only some examples have "
-                "labels, give the others the label -1 and the loss "
-                "`ignore_class=-1`. Received: y=None"
-            )
-        return pack_targets(labels, self._check.finite(soft_targets))
+            raise ValueError(NEEDS_LABELS)
+        return labels, soft_targets
+
+    def _y_is_soft_targets(self, y):
+        """Whether a bare `y` can be nothing but soft targets."""
+        return (
+            y is not None
+            and unpack_targets(y)[1] is None
+            and self._teacher is None
+            and self.loss is None
+        )
+
+    def _set_class_weight(self, class_weight):
+        if class_weight != self._class_weight:
+            self._class_weight = class_weight
+            # A compiled step holds the former ones.
+            self.train_function = None
 
     def _compute_soft_loss(self, soft_targets, y_pred, sample_weight):
         """Returns the weighted sum of the distillation losses."""
@@ -560,8 +687,12 @@ class Distiller(keras.Model):
         for output, loss, weight in self._distillation.terms(names):
             teacher_output = teacher_outputs[output]
             student_output = student_outputs[output]
-            self._check.look("teacher", teacher_output, loss)
-            self._check.look("student", student_output, loss)
+            self._check.look(
+                "teacher", teacher_output, loss.teacher_from_logits, loss.axis
+            )
+            self._check.look(
+                "student", student_output, loss.from_logits, loss.axis
+            )
             value = loss(teacher_output, student_output, weights[output])
             value = ops.cast(value, keras.config.floatx())
             weighted.append(value if weight == 1 else weight * value)
@@ -574,11 +705,18 @@ def _find_dtype_policy(student):
     One layer in float16 is enough to need it, whatever the policy of the model
     as a whole is called.
     """
-    policies = [layer.dtype_policy for layer in student._flatten_layers()]
+    policies = [layer.dtype_policy for layer in flatten_layers(student)]
     for policy in policies:
         if policy.name == "mixed_float16":
             return policy
     return student.dtype_policy
+
+
+def _has_own_training(student):
+    return any(
+        getattr(type(student), name) is not getattr(keras.Model, name)
+        for name in ("train_step", "compute_loss")
+    )
 
 
 def _check_alpha(argument, value):

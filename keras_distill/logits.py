@@ -10,17 +10,20 @@ there. Nothing is run twice, and no second model is built.
 
 import contextlib
 import threading
+import typing
 
 import keras
 from keras import ops
-from keras.src.backend.common.tensor_attributes import get_tensor_attr
-from keras.src.backend.common.tensor_attributes import set_tensor_attr
 
+from keras_distill.backend.keras_internals import flatten_layers
+from keras_distill.backend.keras_internals import get_keras_mask
+from keras_distill.backend.keras_internals import get_tensor_attr
+from keras_distill.backend.keras_internals import set_keras_mask
+from keras_distill.backend.keras_internals import set_tensor_attr
 from keras_distill.layers import TemperatureSoftmax
 from keras_distill.layers import mask_logits
 
 _LOGITS = "_keras_distill_logits"
-_MASK = "_keras_mask"
 
 
 def call_model(model, inputs, **kwargs):
@@ -32,23 +35,36 @@ def call_model(model, inputs, **kwargs):
         **kwargs: More arguments of the call, such as `training`.
 
     Returns:
-        The outputs of the model, which `to_logits` understands. A
-        `TemperatureSoftmax` gives them at its serving temperature.
+        The outputs of the model, which `to_logits` understands. Where the
+        model ends in a `TemperatureSoftmax`, they are those at its serving
+        temperature.
     """
     with _recording(model) as softmaxes:
         outputs = model(inputs, **kwargs)
-    for output in keras.tree.flatten(outputs):
-        for probabilities, logits in softmaxes:
-            if output is probabilities:
-                mark(output, logits)
-    return outputs
+
+    def find(output):
+        for softmax in softmaxes:
+            if output is softmax.probabilities:
+                return _attach(output, softmax)
+        return output
+
+    return keras.tree.map_structure(find, outputs)
+
+
+def _attach(output, softmax):
+    mask = get_keras_mask(output)
+    if softmax.serve is not None:
+        output = softmax.serve()
+        set_keras_mask(output, mask)
+    mark(output, softmax.logits)
+    return output
 
 
 def mark(outputs, logits):
     """Notes that `logits` are the logits of the tensor `outputs`."""
-    mask = get_tensor_attr(outputs, _MASK)
+    mask = get_keras_mask(outputs)
     if mask is not None:
-        set_tensor_attr(logits, _MASK, mask)
+        set_keras_mask(logits, mask)
     set_tensor_attr(outputs, _LOGITS, logits)
 
 
@@ -86,7 +102,7 @@ def to_logits(outputs, from_logits=True, log_zero=None):
         ops.log(ops.where(positive, probabilities, 1.0)),
         log_zero,
     )
-    set_tensor_attr(logits, _MASK, get_tensor_attr(outputs, _MASK))
+    set_keras_mask(logits, get_keras_mask(outputs))
     return logits
 
 
@@ -95,6 +111,16 @@ def to_logits(outputs, from_logits=True, log_zero=None):
 # `tf.distribute.MirroredStrategy` do), so replacements are counted, and each
 # thread records its own calls only.
 
+
+class _Softmax(typing.NamedTuple):
+    """One call of a softmax."""
+
+    probabilities: typing.Any
+    logits: typing.Any
+    # Computes the probabilities as they are served, if that is different.
+    serve: typing.Callable | None = None
+
+
 _lock = threading.Lock()
 _installed: dict[int, tuple] = {}
 _threads = threading.local()
@@ -102,42 +128,46 @@ _threads = threading.local()
 
 @contextlib.contextmanager
 def _recording(model):
-    """Gives a list that fills with the `(probabilities, logits)` pairs."""
-    hooks = _find_softmaxes(model)
-    pairs: list[tuple] = []
-    outer = getattr(_threads, "pairs", None)
-    for hook in hooks:
-        _install(*hook)
-    _threads.pairs = pairs
-    try:
-        yield pairs
-    finally:
-        _threads.pairs = outer
-        for hook in hooks:
-            _uninstall(*hook)
+    """Gives a list that fills with the `_Softmax` calls inside of a model."""
+    calls: list[_Softmax] = []
+    outer = getattr(_threads, "calls", None)
+    with contextlib.ExitStack() as stack:
+        for hook in _find_softmaxes(model):
+            _install(*hook)
+            stack.callback(_uninstall, *hook)
+        _threads.calls = calls
+        try:
+            yield calls
+        finally:
+            _threads.calls = outer
 
 
 def _find_softmaxes(model):
     """Lists `(object, attribute, wrapper)` for each softmax in a model."""
-    found = []
-    for layer in model._flatten_layers():
+    found = {}
+    for layer in flatten_layers(model):
         # Symbolic `keras.ops` calls are operations of a functional model, but
         # not layers.
-        operations = getattr(layer, "operations", [])
-        for operation in [layer, *operations]:
-            if isinstance(operation, keras.layers.Softmax) or (
-                isinstance(operation, keras.Operation)
-                and not isinstance(operation, keras.layers.Layer)
-                and type(operation).__name__ == "Softmax"
-            ):
-                found.append((operation, "call", _record_layer))
+        for operation in [layer, *getattr(layer, "operations", [])]:
+            if _is_softmax(operation):
+                hook = (operation, "call", _record_layer)
             elif getattr(operation, "activation", None) in (
                 keras.activations.softmax,
                 keras.ops.softmax,
             ):
-                found.append((operation, "activation", _record_function))
-    # A layer may be reached on several ways; it is replaced once.
-    return list({id(hook[0]): hook for hook in found}.values())
+                hook = (operation, "activation", _record_function)
+            else:
+                continue
+            # A layer may be reached on several ways; it is replaced once.
+            found[id(operation)] = hook
+    return found.values()
+
+
+def _is_softmax(operation):
+    if isinstance(operation, keras.layers.Layer):
+        return isinstance(operation, keras.layers.Softmax)
+    # What `keras.ops.softmax` leaves in a functional model has no public name.
+    return type(operation).__name__ == "Softmax"
 
 
 def _install(owner, attribute, wrapper):
@@ -161,30 +191,34 @@ def _uninstall(owner, attribute, wrapper):
             setattr(owner, attribute, original)
 
 
+def _record(*call):
+    calls = getattr(_threads, "calls", None)
+    if calls is not None:
+        calls.append(_Softmax(*call))
+
+
 def _record_function(layer, softmax):
     del layer
 
     def recording_softmax(x, *args, **kwargs):
         probabilities = softmax(x, *args, **kwargs)
-        pairs = getattr(_threads, "pairs", None)
-        if pairs is not None:
-            pairs.append((probabilities, x))
+        _record(probabilities, x)
         return probabilities
 
     return recording_softmax
 
 
 def _record_layer(layer, call):
-    def recording_call(inputs, *args, mask=None, **kwargs):
-        if mask is not None:
-            kwargs["mask"] = mask
-        pairs = getattr(_threads, "pairs", None)
-        if pairs is None:
-            return call(inputs, *args, **kwargs)
-        if isinstance(layer, TemperatureSoftmax):
-            kwargs["training"] = False
+    def recording_call(inputs, *args, **kwargs):
         probabilities = call(inputs, *args, **kwargs)
-        pairs.append((probabilities, mask_logits(inputs, mask)))
+        mask = kwargs.get("mask")
+        serve = None
+        if isinstance(layer, TemperatureSoftmax) and kwargs.get("training"):
+
+            def serve():
+                return call(inputs, mask=mask, training=False)
+
+        _record(probabilities, mask_logits(inputs, mask), serve)
         return probabilities
 
     return recording_call

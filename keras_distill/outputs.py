@@ -14,16 +14,17 @@ def name_outputs(outputs, output_names=None):
     """Returns a name for each output, in flat order.
 
     Args:
-        outputs: One tensor, or a list or dict of them.
+        outputs: One tensor, or a structure of them. The names of those in a
+            dict are its keys.
         output_names: The names that the model itself gives, or `None`.
     """
-    if isinstance(outputs, dict):
-        # The order in which Keras flattens a dict.
-        return sorted(outputs)
-    count = len(keras.tree.flatten(outputs))
-    if output_names and len(output_names) == count:
-        return list(output_names)
-    return [f"output_{position}" for position in range(count)]
+    paths = [path for path, _ in keras.tree.flatten_with_path(outputs)]
+    if not isinstance(outputs, dict):
+        if output_names and len(output_names) == len(paths):
+            return list(output_names)
+        paths = [("output", *(path or [0])) for path in paths]
+        return ["_".join(map(str, path)) for path in paths]
+    return ["/".join(map(str, path)) for path in paths]
 
 
 def find_output_names(model):
@@ -54,18 +55,14 @@ def flatten_like(outputs, **named):
         ValueError: If it has not one tensor for each of the outputs.
     """
     ((name, structure),) = named.items()
-    as_dicts = [isinstance(each, dict) for each in (structure, outputs)]
-    flat = keras.tree.flatten(structure)
-    if (
-        len(flat) != len(keras.tree.flatten(outputs))
-        or any(as_dicts) != all(as_dicts)
-        or (all(as_dicts) and set(structure) != set(outputs))
-    ):
+    expected = keras.tree.flatten_with_path(outputs)
+    received = keras.tree.flatten_with_path(structure)
+    if [path for path, _ in expected] != [path for path, _ in received]:
         raise ValueError(
-            f"Expected `{name}` to have the structure of the student's "
-            f"outputs, {_describe(outputs)}. Received: {_describe(structure)}"
+            f"Expected `{name}` to have the structure of the outputs, "
+            f"{_describe(outputs)}. Received: {_describe(structure)}"
         )
-    return flat
+    return [tensor for _, tensor in received]
 
 
 def _describe(structure):

@@ -74,10 +74,24 @@ def distill_dataset(parts):
     distiller.fit(dataset, verbose=0)
 
 
-def class_weight_of(y, **kwargs):
+def class_weight_of(y, loss=SPARSE, **kwargs):
     distiller = Distiller(student=model())
-    distiller.compile("sgd", loss=SPARSE)
+    distiller.compile("sgd", loss=loss)
     distiller.fit(X, y, class_weight={0: 2.0}, verbose=0, **kwargs)
+
+
+def fit_with(loss, arguments):
+    distiller = Distiller(student=model(), teacher=model())
+    distiller.compile("sgd", loss=loss)
+    distiller.fit(X, verbose=0, **arguments)
+
+
+def lower_alpha_on_unlabelled_data():
+    distiller = Distiller(student=model(), teacher=model())
+    distiller.compile("sgd", loss=SPARSE, alpha=1.0)
+    distiller.fit(X, verbose=0)
+    distiller.alpha = 0.5
+    distiller.fit(X, verbose=0)
 
 
 BAD_CALLS = {
@@ -198,7 +212,7 @@ BAD_CALLS = {
     ),
     "other_class_count_in_a_list": (
         lambda: Distiller(student=model(3), teacher=[model(3), model(4)]),
-        r"same number of classes.*teacher \(None, 4\), student \(None, 3\)",
+        r"members to have the same shapes.*\(None, 3\).*\(None, 4\)",
     ),
     "other_class_count_of_a_callable": (
         lambda: distill(teacher=lambda x: keras.ops.zeros((4, 7))),
@@ -212,7 +226,7 @@ BAD_CALLS = {
         lambda: distill(
             student=two_outputs(), teacher=two_outputs(True), loss=None
         ),
-        r"structure of the student's outputs",
+        r"`soft_targets` to have the structure of the outputs",
     ),
     "wrong_rank": (
         lambda: distill(teacher=lambda x: keras.ops.zeros((4, 3, 1))),
@@ -340,7 +354,7 @@ BAD_CALLS = {
     ),
     "no_labels": (
         lambda: distill(y=None),
-        r"`alpha=0.9` gives the labels a weight, but the data has no labels",
+        r"`alpha < 1` gives the labels a weight, but the data has no labels",
     ),
     "no_labels_in_a_dataset": (
         lambda: distill_dataset(X),
@@ -359,15 +373,61 @@ BAD_CALLS = {
         r"labels to be classes of the student.*batch 1.*value of 3",
     ),
     "class_weight_without_labels": (
-        lambda: class_weight_of({"soft_targets": logits((12, 3))}),
-        r"`class_weight` needs labels",
+        lambda: class_weight_of({"soft_targets": logits((12, 3))}, loss=None),
+        r"`class_weight` needs the labels of one output",
     ),
     "class_weight_and_sample_weight": (
         lambda: class_weight_of(
             {"labels": Y, "soft_targets": logits((12, 3))},
             sample_weight=np.ones(12),
         ),
-        r"no `sample_weight` beside it",
+        r"`class_weight` or `sample_weight`, not both",
+    ),
+    "class_weight_of_logits": (
+        lambda: class_weight_of(logits((12, 3)), loss=None),
+        r"`class_weight` needs the labels of one output",
+    ),
+    "sample_weight_without_y": (
+        lambda: fit_with(None, {"y": None, "sample_weight": np.ones(12)}),
+        r"Keras drops `sample_weight` where there is no `y`",
+    ),
+    "misspelled_key": (
+        lambda: without_teacher(
+            {"label": Y, "soft_targets": logits((12, 3))}, loss=SPARSE
+        ),
+        r"keys \"soft_targets\" and.*Received: \['label', 'soft_targets'\]",
+    ),
+    "labels_without_soft_targets": (
+        lambda: without_teacher({"labels": Y}, loss=SPARSE),
+        r"keys \"soft_targets\" and.*Received: \['labels'\]",
+    ),
+    "one_class": (
+        lambda: distill(student=model(1), teacher=model(1), loss=None, y=None),
+        r"at least two classes.*use two, \(0, z\).*\(4, 1\)",
+    ),
+    "validation_label_too_large": (
+        lambda: fit_with(SPARSE, {"y": Y, "validation_data": (X, Y + 1)}),
+        r"labels from 0 to 2.*a label of 3",
+    ),
+    "nothing_to_evaluate": (
+        lambda: fit_with(None, {"y": Y, "validation_data": (X, Y)}),
+        r"There is nothing to evaluate: pass a `loss` or `metrics`",
+    ),
+    "alpha_lowered_on_unlabelled_data": (
+        lambda: lower_alpha_on_unlabelled_data(),
+        r"`alpha < 1` gives the labels a weight, but the data has no labels",
+    ),
+    "alpha_before_compile": (
+        lambda: Distiller(student=model()).alpha,
+        r"You must call `compile\(\)` before",
+    ),
+    "exchanged_student": (
+        lambda: setattr(Distiller(student=model()), "student", model()),
+        r"student of a `Distiller` can not be exchanged",
+    ),
+    "integer_outputs_in_a_list": (
+        lambda: distill(teacher=[lambda x: keras.ops.zeros((4, 3), "int32")]),
+        r"floating point outputs of each member.*of member 0",
     ),
     # Export.
     "export_format": (
@@ -390,7 +450,9 @@ def test_there_are_at_least_forty():
 @pytest.mark.parametrize("name", BAD_CALLS)
 def test_bad_call(name):
     call, message = BAD_CALLS[name]
-    with pytest.raises((ValueError, TypeError, NotImplementedError)) as caught:
+    with pytest.raises(
+        (ValueError, TypeError, NotImplementedError, AttributeError)
+    ) as caught:
         call()
     text = " ".join(str(caught.value).split())
     assert re.search(message, text), text
@@ -428,6 +490,24 @@ def test_soft_targets_that_are_not_finite(
         strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_not_finite_inputs_do_not_reach_batch_normalisation(run_eagerly):
+    """Nothing in the student changes, its moving statistics included."""
+    inputs = keras.Input((4,))
+    hidden = keras.layers.BatchNormalization()(inputs)
+    hidden = keras.layers.Dropout(0.5, seed=1)(hidden)
+    student = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+    distiller = Distiller(student=student, teacher=model())
+    distiller.compile("adam", run_eagerly=run_eagerly)
+    before = [np.copy(variable) for variable in student.variables]
+    x = X.copy()
+    x[2, 0] = np.nan
+    with pytest.raises(ValueError, match="not finite in batch 1"):
+        distiller.fit(x, batch_size=4, shuffle=False, verbose=0)
+    for variable, value in zip(student.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
 
 
 def test_a_teacher_that_overflows(make_model):

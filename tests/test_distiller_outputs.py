@@ -290,3 +290,75 @@ def test_auto_scale_loss_can_be_refused(make_model):
     distiller = keras_distill.Distiller(student=student)
     distiller.compile("sgd", auto_scale_loss=False)
     assert isinstance(distiller.optimizer, keras.optimizers.SGD)
+
+
+@pytest.mark.parametrize("structure", [list, dict])
+def test_partly_labelled_outputs(two_labels, structure):
+    """The metrics of each output count the examples it has labels for."""
+    x, labels = two_labels
+    labels["shape"] = np.where(np.arange(len(x)) % 2, labels["shape"], -1)
+    student, teacher = two_outputs(1, structure), two_outputs(3, structure)
+    z = student.predict(x, verbose=0)
+    z = z["shape"] if structure is dict else z[0]
+    known = labels["shape"] >= 0
+    expected = np.mean(z.argmax(-1)[known] == labels["shape"][known])
+    partly = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=-1
+    )
+    loss = {"shape": partly, "color": partly}
+    metrics = {"shape": ["accuracy"], "color": ["accuracy"]}
+    if structure is list:
+        loss, labels, metrics = (
+            list(each.values()) for each in (loss, labels, metrics)
+        )
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(keras.optimizers.SGD(0.0), loss=loss, metrics=metrics)
+    logs = distiller.train_on_batch(x, labels, return_dict=True)
+    np.testing.assert_allclose(logs["shape_accuracy"], expected, rtol=1e-6)
+
+
+def test_nested_outputs(data):
+    x, _ = data
+
+    def model(seed):
+        inputs = keras.Input((6,))
+        heads = [dense(3, seed + n)(inputs) for n in range(3)]
+        return keras.Model(inputs, {"a": heads[0], "b": heads[1:]})
+
+    student, teacher = model(1), model(5)
+    z, v = student.predict(x, verbose=0), teacher.predict(x, verbose=0)
+    expected = sum(
+        reference.crossentropy(*each, TEMPERATURE).mean()
+        for each in zip(
+            keras.tree.flatten(v), keras.tree.flatten(z), strict=True
+        )
+    )
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=losses.SoftTargetCrossentropy(TEMPERATURE),
+    )
+    logs = distiller.train_on_batch(x, return_dict=True)
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+
+
+def test_weights_of_time_steps_beside_soft_targets():
+    student, teacher = tagger(1), tagger(2)
+    z, v = (m.predict(TOKENS, verbose=0) for m in (student, teacher))
+    weight = np.random.default_rng(0).uniform(0, 2, TOKENS.shape)
+    real = TOKENS != 0
+    expected = np.sum(
+        (weight * reference.crossentropy(v, z, TEMPERATURE))[real]
+    ) / np.sum(real)
+    distiller = keras_distill.Distiller(student=student)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=losses.SoftTargetCrossentropy(TEMPERATURE),
+    )
+    history = distiller.fit(
+        TOKENS,
+        {"soft_targets": v},
+        sample_weight=weight.astype("float32"),
+        verbose=0,
+    ).history
+    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)

@@ -280,6 +280,60 @@ def test_a_list_of_callables_that_return_probabilities(data, make_model):
     )
 
 
+def test_a_refused_teacher_leaves_the_former(make_model):
+    teacher = make_model()
+    distiller = keras_distill.Distiller(student=make_model(), teacher=teacher)
+    other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    with pytest.raises(ValueError, match="same number of classes"):
+        distiller.teacher = other
+    assert distiller.teacher is teacher
+
+
+def test_teacher_exchanged_in_the_middle_of_fit(data, make_model):
+    x, _ = data
+    student = make_model(seed=1)
+    first, second = make_model(seed=5), make_model(seed=9)
+    distiller = keras_distill.Distiller(student=student, teacher=first)
+
+    class Exchange(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.teacher = [first, second][epoch]
+
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=losses.SoftTargetCrossentropy(3.0),
+    )
+    history = distiller.fit(
+        x, epochs=2, batch_size=len(x), verbose=0, callbacks=[Exchange()]
+    ).history
+    z = student.predict(x, verbose=0)
+    expected = [
+        reference.crossentropy(t.predict(x, verbose=0), z, 3.0).mean()
+        for t in (first, second)
+    ]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+
+
+def test_shared_batch_normalisation_is_warned_of(make_model):
+    shared = keras.layers.BatchNormalization(center=False, scale=False)
+    inputs = keras.Input((6,))
+    student, teacher = (
+        keras.Model(inputs, make_model(seed=seed)(shared(inputs)))
+        for seed in (1, 2)
+    )
+    with pytest.warns(UserWarning, match="moving_mean"):
+        keras_distill.Distiller(student=student, teacher=teacher)
+
+
+def test_a_training_step_of_the_students_own_is_warned_of():
+    class Own(keras.Model):
+        def train_step(self, data):
+            return {}
+
+    with pytest.warns(UserWarning, match="`train_step` or `compute_loss`"):
+        keras_distill.Distiller(student=Own())
+
+
 def test_teacher_can_be_exchanged(data, make_model):
     x, _ = data
     student = make_model(seed=1)

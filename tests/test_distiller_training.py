@@ -166,9 +166,10 @@ def test_sample_weight(pair, data, through):
     assert_same_weights(student, by_hand)
 
 
+@pytest.mark.parametrize("through", ["array", "dataset"])
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("one_hot", [False, True])
-def test_class_weight(pair, data, packed, one_hot):
+def test_class_weight(pair, data, packed, one_hot, through):
     student, teacher, by_hand, logits = pair
     x, y = data
     class_weight = {0: 2.0, 1: 0.5, 3: 0.0}
@@ -183,16 +184,49 @@ def test_class_weight(pair, data, packed, one_hot):
         student=student, teacher=None if packed else teacher
     )
     compile_distiller(distiller, loss=loss)
+    targets = {"labels": labels, "soft_targets": logits} if packed else labels
+    if through == "array":
+        arguments = {"x": x, "y": targets, "batch_size": BATCH}
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices((x, targets))
+        arguments = {"x": dataset.batch(BATCH)}
     distiller.fit(
-        x,
-        {"labels": labels, "soft_targets": logits} if packed else labels,
-        class_weight=class_weight,
-        batch_size=BATCH,
-        shuffle=False,
-        verbose=0,
+        **arguments, class_weight=class_weight, shuffle=False, verbose=0
     )
     by_hand.fit(x, y, logits, BATCH, weight=weight)
     assert_same_weights(student, by_hand)
+    # And no weights in the next.
+    distiller.fit(**arguments, shuffle=False, verbose=0)
+    by_hand.fit(x, y, logits, BATCH)
+    assert_same_weights(student, by_hand)
+
+
+def test_class_weight_on_a_batch(pair, data):
+    student, teacher, by_hand, logits = pair
+    x, y = data
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    compile_distiller(distiller)
+    distiller.train_on_batch(x, y, class_weight={1: 3.0})
+    by_hand.step(x, y, logits, np.where(y == 1, 3.0, 1.0))
+    assert_same_weights(student, by_hand)
+
+
+def test_class_weight_does_not_weigh_the_validation(pair, data):
+    student, _, by_hand, logits = pair
+    x, y = data
+    distiller = keras_distill.Distiller(student=student)
+    compile_distiller(distiller, optimizer=keras.optimizers.SGD(0.0))
+    history = distiller.fit(
+        x,
+        {"labels": y, "soft_targets": logits},
+        class_weight={label: 7.0 for label in range(5)},
+        validation_split=6 / 22,
+        batch_size=16,
+        verbose=0,
+    ).history
+    expected = by_hand.losses(x[16:], y[16:], logits[16:])
+    for name, value in expected.items():
+        np.testing.assert_allclose(history[f"val_{name}"], value, rtol=1e-5)
 
 
 def test_regularizers_and_add_loss(data, make_model, pair):
@@ -456,6 +490,18 @@ def test_probabilities_taken_for_logits_are_warned_of(data, make_model, who):
     compile_distiller(distiller, loss=None, alpha=1.0)
     with pytest.warns(UserWarning, match=f"The {who}'s outputs look like"):
         distiller.fit(x, epochs=2, verbose=0)
+
+
+def test_probabilities_of_a_list_are_warned_of(data, make_model):
+    x, _ = data
+    models = [make_model("softmax", seed=seed) for seed in (5, 9)]
+    distiller = keras_distill.Distiller(
+        student=make_model(),
+        teacher=[lambda x, m=m: m(x) + 0.0 for m in models],
+    )
+    compile_distiller(distiller, loss=None, alpha=1.0)
+    with pytest.warns(UserWarning, match="The teacher's outputs look like"):
+        distiller.fit(x, verbose=0)
 
 
 def test_logits_are_not_warned_of(pair, data, recwarn):

@@ -172,3 +172,17 @@ def test_threads_that_share_a_layer():
             atol=1e-5,
         )
     assert shared.activation is keras.activations.softmax
+
+
+def test_temperature_softmax_that_is_not_the_output():
+    """Only at the end of a model is its temperature the loss's affair."""
+    inside = functional(
+        dense(), keras_distill.TemperatureSoftmax(5.0), keras.layers.Dense(3)
+    )
+    np.testing.assert_array_equal(
+        call_model(inside, X, training=True), inside(X, training=True)
+    )
+    at_the_end = functional(dense(), keras_distill.TemperatureSoftmax(5.0))
+    np.testing.assert_array_equal(
+        call_model(at_the_end, X, training=True), at_the_end(X)
+    )

@@ -1,3 +1,5 @@
+import numbers
+
 import keras
 from keras import ops
 
@@ -72,14 +74,14 @@ class DistillationLoss(keras.losses.Loss):
             teacher_from_logits = from_logits
         _check_flag("from_logits", from_logits)
         _check_flag("teacher_from_logits", teacher_from_logits)
-        if not isinstance(axis, int) or isinstance(axis, bool):
+        if isinstance(axis, bool) or not isinstance(axis, numbers.Integral):
             raise ValueError(
                 "Expected `axis` to be an integer, the axis of the classes. "
                 f"Received: axis={axis!r}"
             )
         self.from_logits = from_logits
         self.teacher_from_logits = teacher_from_logits
-        self.axis = axis
+        self.axis = int(axis)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         return super().__call__(
@@ -142,5 +144,13 @@ def _check_shapes(teacher_shape, student_shape, axis):
             "Expected the teacher's logits (`y_true`) and the student's "
             "(`y_pred`) to have the same shape, with the same number of "
             f"classes. Received shapes: {tuple(teacher_shape)} and "
+            f"{tuple(student_shape)}"
+        )
+    if student_shape[axis] == 1:
+        raise ValueError(
+            "Expected at least two classes: the softmax of one logit is always "
+            "1, and there is nothing to learn from it. For a binary classifier "
+            "with one logit z use two, (0, z): "
+            "`keras.ops.pad(z, [[0, 0], [1, 0]])`. Received: outputs of shape "
             f"{tuple(student_shape)}"
         )

@@ -1,3 +1,5 @@
+import typing
+
 import keras
 from keras import ops
 
@@ -8,6 +10,7 @@ from keras_distill.logits import to_logits
 from keras_distill.losses.distillation_loss import LOG_SMALLEST
 from keras_distill.losses.soft_target_loss import soften
 from keras_distill.outputs import flatten_like
+from keras_distill.outputs import shapes_agree
 from keras_distill.validation import check_number
 from keras_distill.validation import suggest
 
@@ -173,7 +176,9 @@ class Ensemble(keras.Model):
     def call(self, inputs):
         return self.compute_logits(inputs)
 
-    def compute_logits(self, inputs, temperature=1.0, from_logits=None):
+    def compute_logits(
+        self, inputs, temperature=1.0, from_logits=None, look=None
+    ):
         """Returns logits that mean the ensemble at a temperature.
 
         Args:
@@ -184,6 +189,8 @@ class Ensemble(keras.Model):
                 geometric mean is the same at each temperature. Defaults to
                 `1.0`.
             from_logits: Replaces that of the ensemble. Defaults to `None`.
+            look: Function `(outputs, from_logits, axis)` that is shown each
+                output of each member. Defaults to `None`.
 
         Returns:
             Logits `v`, in the structure of a member's outputs, such that
@@ -192,12 +199,13 @@ class Ensemble(keras.Model):
         """
         if from_logits is None:
             from_logits = self.from_logits
-        means, structure = None, None
+        means: list = []
+        structure: typing.Any = None
         for position, model in enumerate(self.models):
             # Not before the last member is done, or the activations of all
             # members are in memory at once.
-            outputs = run_after(means or [], _call_member, model, inputs)
-            if means is None:
+            outputs = run_after(means, _call_member, model, inputs)
+            if structure is None:
                 structure = outputs
                 means = [None] * len(keras.tree.flatten(outputs))
                 temperatures = (
@@ -205,6 +213,8 @@ class Ensemble(keras.Model):
                     if callable(temperature)
                     else [temperature] * len(means)
                 )
+            for output in keras.tree.flatten(outputs) if look else []:
+                look(output, from_logits, self.axis)
             means = [
                 self._add(position, inputs, *each, from_logits)
                 for each in zip(
@@ -221,6 +231,12 @@ class Ensemble(keras.Model):
 
     def _add(self, position, inputs, mean, outputs, temperature, from_logits):
         """Adds one output of one member to the running mean."""
+        if not keras.backend.is_float_dtype(outputs.dtype):
+            raise ValueError(
+                "Expected floating point outputs of each member. "
+                f"Received: dtype={outputs.dtype} of member {position}. Does "
+                "it return class ids?"
+            )
         logits = to_logits(outputs, from_logits, LOG_SMALLEST)
         logits = ops.cast(logits, keras.config.floatx())
         weight = self._weight(position, inputs, len(logits.shape))
@@ -289,6 +305,19 @@ def _check_members(models):
             raise ValueError(
                 "Expected each of `models` to be a `keras.Model` or a "
                 f"callable. Received: {model!r}"
+            )
+    known = [
+        [tuple(output.shape) for output in model.outputs]
+        for model in models
+        if getattr(model, "outputs", None)
+    ]
+    for shapes in known[1:]:
+        if len(shapes) != len(known[0]) or not all(
+            map(shapes_agree, shapes, known[0])
+        ):
+            raise ValueError(
+                "Expected the outputs of all members to have the same shapes. "
+                f"Received: {known[0]} and {shapes}"
             )
 
 

@@ -3,6 +3,7 @@ import warnings
 import keras
 from keras import ops
 
+from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.logits import are_marked
 from keras_distill.logits import call_model
 from keras_distill.logits import mark
@@ -29,6 +30,11 @@ class Teacher:
 
     def __init__(self, teacher):
         self._is_list = isinstance(teacher, (list, tuple))
+        if self._is_list and not teacher:
+            raise ValueError(
+                "Expected `teacher` to be a list of at least one model. "
+                f"Received: teacher={teacher!r}"
+            )
         self.given = Ensemble(teacher) if self._is_list else teacher
         if isinstance(teacher, type) or not callable(self.given):
             raise ValueError(
@@ -60,7 +66,7 @@ class Teacher:
             ):
                 _check_outputs(model.outputs, student.outputs)
 
-    def __call__(self, inputs, distillation, output_names):
+    def __call__(self, inputs, distillation, output_names, look=None):
         """Returns the teacher's outputs, out of reach of any gradient.
 
         Args:
@@ -68,6 +74,8 @@ class Teacher:
             distillation: The `Distillation` that will compare the outputs. An
                 ensemble is averaged at its temperature.
             output_names: Names of the student's outputs, or `None`.
+            look: Function `(outputs, from_logits, axis)` that is shown what
+                the members of an ensemble return, or `None`.
 
         Returns:
             Outputs in the teacher's structure, as `to_logits` takes them.
@@ -80,7 +88,9 @@ class Teacher:
 
             # A list of models has no flag of its own.
             flag = distillation.teacher_from_logits if self._is_list else None
-            outputs = self.given.compute_logits(inputs, temperatures_of, flag)
+            outputs = self.given.compute_logits(
+                inputs, temperatures_of, flag, look
+            )
         elif isinstance(self.given, keras.layers.Layer):
             outputs = call_model(self.given, inputs, training=False)
         else:
@@ -96,8 +106,14 @@ def _stop_gradient(outputs):
 
 
 def _warn_of_shared_weights(teacher, student):
-    of_student = {id(weight) for weight in student.trainable_weights}
-    shared = [w.path for w in teacher.weights if id(w) in of_student]
+    # With the moving statistics of a batch normalisation, say.
+    changing = {
+        id(weight)
+        for layer in flatten_layers(student)
+        if layer.trainable and not layer._layers
+        for weight in layer.weights
+    }
+    shared = [w.path for w in teacher.weights if id(w) in changing]
     if shared:
         warnings.warn(
             "The teacher shares trainable weights with the student, so "

@@ -3,15 +3,24 @@
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_distill.backend import NumericsError
 from keras_distill.backend import check_finite
+from keras_distill.backend import unscale_loss
 from keras_distill.logits import are_marked
 from keras_distill.logits import mark
 from keras_distill.logits import to_logits
 
 _NOT_FINITE = "The soft targets are not finite"
+_NEEDS_LABELS = "The data has no labels"
+NEEDS_LABELS = (
+    "`alpha < 1` gives the labels a weight, but the data has no labels. For "
+    "soft targets alone pass `loss=None` or `alpha=1.0` to `compile`; where "
+    "only some examples have labels, give the others the label -1 and the "
+    "loss `ignore_class=-1`. Received: y=None"
+)
 # A few rows tell logits from probabilities.
 _ROWS = 8
 
@@ -40,7 +49,8 @@ class BatchCheck:
 
     def count_batch(self):
         """Called once in each training step, first."""
-        self._batches.update_state(1.0)
+        # Each replica counts its part of the batch.
+        self._batches.update_state(1.0 / unscale_loss(1.0))
 
     def finite(self, soft_targets):
         """Returns soft targets that stop the step where they are not finite.
@@ -53,23 +63,29 @@ class BatchCheck:
         """
         return keras.tree.map_structure(_check_output, soft_targets)
 
-    def look(self, who, outputs, loss):
+    def only_soft(self, alpha):
+        """Returns `alpha`, or stops the step where it is below 1.
+
+        For batches without labels: `alpha` may change after a step has been
+        compiled for them.
+        """
+        return check_finite(ops.where(alpha < 1, np.nan, alpha), _NEEDS_LABELS)
+
+    def look(self, who, outputs, from_logits, axis):
         """Notes whether a few rows of `outputs` could be logits.
 
         Args:
             who: `"teacher"` or `"student"`.
             outputs: Its outputs.
-            loss: The `DistillationLoss` that gets them.
+            from_logits: Whether they are taken for logits.
+            axis: Axis of the classes.
         """
-        expects_logits = (
-            loss.teacher_from_logits if who == "teacher" else loss.from_logits
-        )
-        if not expects_logits or are_marked(outputs):
+        if not from_logits or are_marked(outputs):
             return
         self._looked_at.add(who)
         rows = ops.cast(outputs[:_ROWS], "float32")
         # 0 for a row of probabilities. Few operations: they run in each step.
-        deviation = ops.abs(ops.sum(ops.abs(rows), axis=loss.axis) - 1.0)
+        deviation = ops.abs(ops.sum(ops.abs(rows), axis=axis) - 1.0)
         self._deviations[who].update_state(ops.max(deviation))
 
     def run(self, step, *args):
@@ -104,9 +120,12 @@ class BatchCheck:
                 f"{_NOT_FINITE} in batch {int(self._batches.result())} of "
                 "this epoch (the first is 1): the teacher's logits hold a NaN "
                 "or an infinity. The student's weights are those from before "
-                "that batch. Look at the inputs of the batch; a teacher in "
-                "float16 overflows above 65504."
+                "that batch. Look at the inputs of the batch. A teacher in "
+                "float16 overflows above 65504; one that rules out classes "
+                "has to do so with a finite logit, such as -1e9."
             )
+        if _NEEDS_LABELS in message:
+            return NEEDS_LABELS
         if "label value" in message and "outside the valid range" in message:
             found = message[message.index("label value") :].split("Label")[0]
             return (
@@ -129,7 +148,8 @@ class BatchCheck:
             ),
         }
         for who in sorted(self._looked_at):
-            if float(self._deviations[who].result()) < 1e-2:
+            # Of an empty batch it is negative.
+            if 0 <= float(self._deviations[who].result()) < 1e-2:
                 warnings.warn(
                     f"The {who}'s outputs look like probabilities (rows in "
                     "[0, 1] that sum to 1), but the distillation loss takes "

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 from keras import ops
-from keras.src.backend.common.masking import get_keras_mask
-from keras.src.backend.common.masking import set_keras_mask
 
+from keras_distill.backend.keras_internals import get_keras_mask
+from keras_distill.backend.keras_internals import set_keras_mask
+from keras_distill.outputs import name_outputs
 from keras_distill.transfer.targets import unpack_targets
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
@@ -14,7 +15,8 @@ _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
 def check_labels(y, loss, student):
     """Refuses class ids that no output of the student stands for.
 
-    Looks at arrays; in a dataset, TensorFlow finds them when it gets there.
+    Looks at one array of labels; in a dataset, TensorFlow finds them when it
+    gets there.
 
     Args:
         y: The argument of `fit`.
@@ -27,8 +29,17 @@ def check_labels(y, loss, student):
     """
     labels, _ = unpack_targets(y)
     outputs = getattr(student, "outputs", None)
-    sparse = loss in _SPARSE if isinstance(loss, str) else _is_sparse(loss)
-    if not sparse or labels is None or outputs is None or len(outputs) > 1:
+    if isinstance(loss, str):
+        sparse = loss in _SPARSE
+    else:
+        sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    if (
+        not sparse
+        or labels is None
+        or keras.tree.is_nested(labels)
+        or outputs is None
+        or len(outputs) > 1
+    ):
         return
     labels = np.asarray(ops.convert_to_numpy(labels))
     classes = outputs[0].shape[-1]
@@ -50,65 +61,88 @@ def check_labels(y, loss, student):
         )
 
 
-def weigh_classes(y, sample_weight, class_weight):
-    """Turns `class_weight` into `sample_weight` where Keras would refuse to.
+def weigh_classes(labels, sample_weight, class_weight):
+    """Turns class weights into sample weights, inside of a training step.
 
-    Keras applies class weights to a single array of labels, not to labels that
-    travel with soft targets.
+    Keras does so outside of it, for one array of labels; labels that travel
+    with soft targets it refuses.
 
     Args:
-        y: The argument of `fit`.
-        sample_weight: The argument of `fit`.
-        class_weight: The argument of `fit`.
+        labels: Labels of a batch: class ids of shape `(batch,)` or
+            `(batch, 1)`, or one-hot of shape `(batch, classes)`.
+        sample_weight: `None`.
+        class_weight: Dict from class ids to weights; others have weight 1.
 
     Returns:
-        The new `(sample_weight, class_weight)`.
+        Tensor of shape `(batch,)`.
 
     Raises:
-        ValueError: If there are no labels, or weights of both kinds.
+        ValueError: If there are no labels, those of several outputs, or
+            sample weights.
     """
-    labels, soft_targets = unpack_targets(y)
-    if class_weight is None or soft_targets is None:
-        return sample_weight, class_weight
-    if labels is None or sample_weight is not None:
+    if labels is None or keras.tree.is_nested(labels):
         raise ValueError(
-            "`class_weight` needs labels, and no `sample_weight` beside it. "
-            f"Received: class_weight={class_weight}, "
-            f"labels={'None' if labels is None else 'given'}, "
-            f"sample_weight={'None' if sample_weight is None else 'given'}"
+            "`class_weight` needs the labels of one output. Received: "
+            f"class_weight={class_weight}, labels={labels}"
         )
-    labels = np.asarray(ops.convert_to_numpy(labels))
-    if labels.ndim > 1:
-        one_hot = labels.shape[-1] > 1
-        labels = labels.argmax(-1) if one_hot else labels.squeeze(-1)
-    classes, positions = np.unique(labels, return_inverse=True)
-    weights = [class_weight.get(int(label), 1.0) for label in classes]
-    return np.asarray(weights, "float32")[positions], None
+    if sample_weight is not None:
+        raise ValueError(
+            "Pass `class_weight` or `sample_weight`, not both. Received: "
+            f"class_weight={class_weight}, and data with sample weights"
+        )
+    if len(labels.shape) > 1:
+        one_hot = labels.shape[-1] != 1
+        labels = ops.argmax(labels, -1) if one_hot else ops.squeeze(labels, -1)
+    labels = ops.cast(labels, "int32")
+    largest = max(class_weight)
+    # One more entry, for all classes that are not in the dict.
+    weights = np.ones(largest + 2, keras.config.floatx())
+    for label, weight in class_weight.items():
+        weights[label] = weight
+    known = ops.logical_and(labels >= 0, labels <= largest)
+    return ops.take(weights, ops.where(known, labels, largest + 1), axis=0)
 
 
-def mask_unlabelled(labels, y_pred, loss):
+def mask_unlabelled(labels, y_pred, loss, output_names):
     """Hides examples without a label from the metrics.
 
     The losses of Keras skip the labels that are `ignore_class`, its metrics do
     not: accuracy would count each of them as an error.
 
     Args:
-        labels: Labels of a batch.
-        y_pred: The student's outputs, whose Keras mask is changed.
-        loss: The hard loss, as given to `compile`.
+        labels: Labels of a batch, for one or several outputs.
+        y_pred: The student's outputs, whose Keras masks are changed.
+        loss: The hard loss or losses, as given to `compile`.
+        output_names: The names of the student's outputs, or `None`.
     """
-    ignored = getattr(loss, "ignore_class", None)
-    if ignored is None or keras.tree.is_nested(y_pred):
-        return
+    names = name_outputs(y_pred, output_names)
+    for output, loss_of_output, labels_of_output in zip(
+        keras.tree.flatten(y_pred),
+        _spread(loss, names),
+        _spread(labels, names),
+        strict=True,
+    ):
+        ignored = getattr(loss_of_output, "ignore_class", None)
+        if ignored is not None and labels_of_output is not None:
+            _mask(output, labels_of_output, ignored)
+
+
+def _spread(structure, names):
+    """Returns what belongs to each output, in the ways Keras allows."""
+    if isinstance(structure, dict):
+        return [structure.get(name) for name in names]
+    if isinstance(structure, (list, tuple)):
+        flat = keras.tree.flatten(structure)
+        return flat if len(flat) == len(names) else [None] * len(names)
+    return [structure] * len(names)
+
+
+def _mask(output, labels, ignored):
     labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == len(y_pred.shape):
+    if len(labels.shape) == len(output.shape):
         labels = ops.squeeze(labels, axis=-1)
     mask = ops.not_equal(labels, ops.cast(ignored, labels.dtype))
-    former = get_keras_mask(y_pred)
+    former = get_keras_mask(output)
     if former is not None:
         mask = ops.logical_and(mask, former)
-    set_keras_mask(y_pred, mask)
-
-
-def _is_sparse(loss):
-    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    set_keras_mask(output, mask)

@@ -36,6 +36,27 @@ def unpack_weights(sample_weight):
     return sample_weight, sample_weight
 
 
+def check_keys(y, output_names):
+    """Refuses a dict that is meant to hold soft targets, and does not.
+
+    Args:
+        y: The targets of a batch.
+        output_names: Names of the student's outputs, or `None`.
+
+    Raises:
+        ValueError: If only a part of the keys is known.
+    """
+    if isinstance(y, dict) and not _is_packed(y):
+        keys = set(y)
+        if keys & {"labels", "soft_targets"} and not keys <= set(
+            output_names or ()
+        ):
+            raise ValueError(
+                'Expected `y` to have the keys "soft_targets" and, where there '
+                f'are labels, "labels". Received: {sorted(keys)}'
+            )
+
+
 def _is_packed(y):
     return (
         isinstance(y, dict)

@@ -34,10 +34,10 @@ LOSSES = {
 everyone = pytest.mark.parametrize("name", LOSSES)
 
 
-def make(name, temperature, **kwargs):
-    if name != "logit_matching":
+def make(which, temperature, **kwargs):
+    if which != "logit_matching":
         kwargs["temperature"] = temperature
-    return LOSSES[name][0](**kwargs)
+    return LOSSES[which][0](**kwargs)
 
 
 def value_and_gradient(loss, teacher, student):
@@ -54,15 +54,8 @@ def assert_matches(name, temperature, teacher, student):
     _, reference_value, reference_gradient = LOSSES[name]
     value, gradient = value_and_gradient(loss, teacher, student)
     expected = reference_value(teacher, student, temperature)
-    # The terms of the sum are what is rounded; for the divergence these are
-    # larger than the sum.
-    scale = max(
-        np.sum(expected),
-        temperature**2 if name == "kl_divergence" else 0.0,
-        1e-30,
-    )
     np.testing.assert_allclose(
-        value, np.sum(expected), rtol=0, atol=3e-6 * scale
+        value, np.sum(expected), rtol=3e-6, atol=1e-9 * temperature**2
     )
     expected = reference_gradient(teacher, student, temperature)
     largest = (
@@ -126,6 +119,25 @@ def test_divergence_does_not_saturate():
     )
     np.testing.assert_allclose(value, 60.0, rtol=1e-6)
     np.testing.assert_allclose(gradient, [[-1.0, 1.0]], rtol=1e-6)
+
+
+def test_divergence_of_those_who_agree():
+    """As the student comes close, the divergence keeps its digits."""
+    rng = np.random.default_rng(2)
+    teacher = rng.normal(size=(50, 10)).astype("float32")
+    for distance in (1e-1, 1e-2, 1e-3):
+        student = teacher + (distance * rng.normal(size=(50, 10))).astype(
+            "float32"
+        )
+        value = losses.SoftTargetKLDivergence(4.0, reduction="none")(
+            teacher, student
+        )
+        assert np.min(value) > 0
+        np.testing.assert_allclose(
+            value,
+            reference.kl_divergence(teacher, student, 4.0),
+            rtol=3e-6 / distance,
+        )
 
 
 def test_divergence_of_the_documented_example():

@@ -263,7 +263,7 @@ def test_bad_arguments(make_model, arguments, message):
 
 def test_members_that_do_not_fit_together(make_model):
     other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
-    with pytest.raises(ValueError, match="5.*4|4.*5"):
+    with pytest.raises(ValueError, match="to have the same shapes"):
         keras_distill.Ensemble([make_model(), other])
 
 
