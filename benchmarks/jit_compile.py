@@ -286,7 +286,14 @@ def _fit(distiller, arguments):
 
     def run():
         before = int(distiller.optimizer.iterations)
-        distiller.fit(x, y, batch_size=arguments.batch_size, verbose=0)
+        distiller.fit(
+            x,
+            y,
+            batch_size=arguments.batch_size,
+            verbose=0,
+            # The teacher is a part of what is compiled.
+            cache=False,
+        )
         return int(distiller.optimizer.iterations) - before
 
     return run

@@ -1,16 +1,21 @@
 import functools
+import math
 import typing
 import warnings
 
 import keras
 from keras import ops
 
-from keras_distill.backend import run_after
+from keras_distill.backend import after
+from keras_distill.backend import is_distributed
 from keras_distill.backend import unscale_loss
+from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import flatten_layers
+from keras_distill.backend.keras_internals import train_validation_split
 from keras_distill.export import export_student
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.logits import call_model
+from keras_distill.logits import mark
 from keras_distill.losses.composition import Distillation
 from keras_distill.outputs import find_output_names
 from keras_distill.outputs import flatten_like
@@ -21,7 +26,12 @@ from keras_distill.transfer.checks import BatchCheck
 from keras_distill.transfer.labels import check_labels
 from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import weigh_classes
+from keras_distill.transfer.memory import BUDGET
+from keras_distill.transfer.memory import Labeller
+from keras_distill.transfer.memory import Memory
+from keras_distill.transfer.memory import estimate_bytes
 from keras_distill.transfer.targets import check_keys
+from keras_distill.transfer.targets import match_weights
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.transfer.targets import unpack_targets
 from keras_distill.transfer.targets import unpack_weights
@@ -43,8 +53,9 @@ class Distiller(keras.Model):
 
     A `Distiller` is a `keras.Model`, and whatever `fit` supports works: sample
     and class weights, masks, regularizers, several outputs, mixed precision,
-    callbacks. In each training step the teacher is called once, with
-    `training=False` and out of reach of the gradient, and the student once.
+    callbacks. The teacher is called with `training=False` and out of reach of
+    the gradient: once for each example of arrays (see `cache` in `fit`), else
+    once in each training step, as the student is.
     `predict`, `evaluate`, `save` and `export` are the student's alone: the
     teacher is neither called nor changed nor saved by them. A saved `Distiller`
     that is loaded again trains on from where it stopped as soon as it is given
@@ -145,7 +156,11 @@ class Distiller(keras.Model):
         self.teacher = teacher
         self._soft_loss_tracker = keras.metrics.Mean(name="soft_loss")
         self._hard_loss_tracker = keras.metrics.Mean(name="hard_loss")
+        self._memory = Memory()
         self._class_weight = None
+        self._known_logits = None
+        self._labelled_by = None
+        self._labelled_at = None
         self.built = student.built
 
     def __setattr__(self, name, value):
@@ -319,6 +334,7 @@ class Distiller(keras.Model):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        cache="auto",
     ):
         """Distills the teacher into the student on a transfer set.
 
@@ -357,6 +373,16 @@ class Distiller(keras.Model):
             validation_steps: As in `keras.Model.fit`.
             validation_batch_size: As in `keras.Model.fit`.
             validation_freq: As in `keras.Model.fit`.
+            cache: Whether the teacher labels the transfer set once, before the
+                first epoch, and the soft targets are kept in memory: every
+                epoch then costs what training the student alone costs.
+                `"auto"`, the default, does so where nothing else changes: for
+                arrays, a teacher that is a Keras model (or an `Ensemble` of
+                these), soft targets of at most 1 GiB, no `steps_per_epoch`
+                and no `tf.distribute` strategy. `True` does so for arrays in
+                any case, and `False` never: the teacher is called in each
+                training step. Another `fit` on the same arrays with the same
+                teacher labels nothing again.
 
         Returns:
             A `keras.callbacks.History`.
@@ -368,22 +394,18 @@ class Distiller(keras.Model):
         """
         self._assert_compile_called("fit")
         check_labels(y, self.loss, self.student)
-        if y is None and sample_weight is not None:
-            raise ValueError(
-                "Keras drops `sample_weight` where there is no `y`. With "
-                "`loss=None` any `y` will do, as it is not used. Received: "
-                "y=None, sample_weight given"
-            )
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             check_labels(validation_data[1], self.loss, self.student)
-        if (
-            unpack_targets(y)[1] is not None
-            and sample_weight is not None
-            and not keras.tree.is_nested(sample_weight)
-        ):
-            # Keras does so too, but not for one weight per time step.
-            sample_weight = keras.tree.map_structure(lambda _: sample_weight, y)
-        self._set_class_weight(class_weight)
+        labelled = None
+        if self._resolve_cache(cache, x, y, sample_weight, steps_per_epoch):
+            if validation_split and validation_data is None:
+                (x, y, sample_weight), validation_data = train_validation_split(
+                    (x, y, sample_weight), validation_split=validation_split
+                )
+            labelled = self._label(x, batch_size, verbose)
+            y = pack_targets(y, labelled.soft_targets)
+        sample_weight = match_weights(y, sample_weight)
+        self._configure_step(class_weight, labelled)
         return super().fit(
             x=x,
             y=y,
@@ -423,7 +445,7 @@ class Distiller(keras.Model):
             The logs, as a dict or list.
         """
         self._assert_compile_called("train_on_batch")
-        self._set_class_weight(class_weight)
+        self._configure_step(class_weight)
         return super().train_on_batch(
             x, y, sample_weight=sample_weight, return_dict=return_dict
         )
@@ -449,14 +471,11 @@ class Distiller(keras.Model):
             sample_weight = weigh_classes(
                 labels, sample_weight, self._class_weight
             )
-        # Not before the soft targets are checked: the student's batch
-        # normalisation, say, would learn from inputs that are not.
-        return run_after(
-            keras.tree.flatten(soft_targets),
-            super().train_step,
-            *state,
-            (x, pack_targets(labels, soft_targets), sample_weight),
-        )
+        # Not before the soft targets are checked: a batch normalisation in the
+        # student would learn from inputs that are not finite.
+        x = after(keras.tree.flatten(soft_targets), x)
+        y = pack_targets(labels, soft_targets)
+        return super().train_step(*state, (x, y, sample_weight))
 
     def test_step(self, *args):
         *state, data = args
@@ -471,7 +490,7 @@ class Distiller(keras.Model):
             return
         super().make_train_function(force)
         step = self.train_function
-        self.train_function = lambda *args: self._check.run(step, *args)
+        self.train_function = functools.partial(self._run_step, step)
 
     def reset_metrics(self):
         super().reset_metrics()
@@ -639,6 +658,14 @@ class Distiller(keras.Model):
     def _find_targets(self, x, y):
         """Returns labels and soft targets: those in `y`, or the teacher's."""
         labels, soft_targets = unpack_targets(y)
+        if soft_targets is not None and self._known_logits is not None:
+            for known, each in zip(
+                self._known_logits,
+                keras.tree.flatten(soft_targets),
+                strict=True,
+            ):
+                if known:
+                    mark(each, ops.copy(each))
         if soft_targets is None and self._teacher is not None:
             soft_targets = self._teacher(
                 x,
@@ -668,11 +695,83 @@ class Distiller(keras.Model):
             and self.loss is None
         )
 
-    def _set_class_weight(self, class_weight):
-        if class_weight != self._class_weight:
-            self._class_weight = class_weight
-            # A compiled step holds the former ones.
+    def _resolve_cache(self, cache, x, y, sample_weight, steps_per_epoch):
+        """Returns whether to label the transfer set before the training."""
+        if cache not in ("auto", True, False):
+            raise ValueError(
+                'Expected `cache` to be "auto", True or False. '
+                f"Received: cache={cache!r}"
+            )
+        if (
+            not cache
+            or self._teacher is None
+            or unpack_targets(y)[1] is not None
+        ):
+            return False
+        arrays = can_convert_arrays((x, y, sample_weight))
+        if cache is True:
+            if not arrays:
+                raise ValueError(
+                    "`cache=True` needs arrays: a dataset or generator may "
+                    "give other inputs in each epoch. Received: "
+                    f"x of type {type(x).__name__}"
+                )
+            return True
+        if (
+            not arrays
+            or self._teacher.weights() is None
+            or steps_per_epoch is not None
+            or is_distributed(self)
+        ):
+            return False
+        size = estimate_bytes(x, self.student)
+        if math.isfinite(size) and size > BUDGET:
+            warnings.warn(
+                f"The soft targets take {size / 2**30:.1f} GiB, more than the "
+                f'{BUDGET / 2**30:g} GiB that `cache="auto"` keeps in '
+                "memory. The teacher is called in each step; `cache=True` "
+                "keeps them all the same.",
+                stacklevel=3,
+            )
+        return size <= BUDGET
+
+    def _label(self, x, batch_size, verbose):
+        """Returns the teacher's soft targets of arrays."""
+        labeller = Labeller(
+            self._teacher,
+            self._distillation,
+            self.output_names,
+            functools.partial(self._check.look, "teacher"),
+        )
+        return self._memory.label(x, labeller, batch_size, verbose)
+
+    def _configure_step(self, class_weight, labelled=None):
+        """Sets what a compiled training step depends on besides its batch."""
+        known_logits = labelled and labelled.known_logits
+        step = (class_weight, known_logits)
+        if step != (self._class_weight, self._known_logits):
+            self._class_weight, self._known_logits = step
             self.train_function = None
+        self._labelled_by = self._teacher if labelled else None
+        self._labelled_at = labelled and labelled.temperatures
+
+    def _run_step(self, step, *args):
+        """Runs a compiled training step, if the cache still serves it."""
+        if self._labelled_by not in (None, self._teacher):
+            raise ValueError(
+                "The soft targets were computed by the former teacher. Pass "
+                "`cache=False` to `fit` where the teacher is exchanged during "
+                "the training."
+            )
+        temperatures = self._distillation.present_temperatures()
+        if self._labelled_at not in (None, temperatures):
+            raise ValueError(
+                "The soft targets of an ensemble were computed at the "
+                f"temperature {self._labelled_at}, and do not serve another. "
+                "Pass `cache=False` to `fit` where the temperature changes. "
+                f"Received: temperature={temperatures}"
+            )
+        return self._check.run(step, *args)
 
     def _compute_soft_loss(self, soft_targets, y_pred, sample_weight):
         """Returns the weighted sum of the distillation losses."""

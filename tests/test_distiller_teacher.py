@@ -62,7 +62,7 @@ def test_teacher_and_student_run_once_a_step(data, make_model, run_eagerly):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         run_eagerly=run_eagerly,
     )
-    distiller.fit(x, y, batch_size=4, epochs=3, verbose=0)
+    distiller.fit(x, y, batch_size=4, epochs=3, verbose=0, cache=False)
     steps = 3 * 6
     assert int(of_teacher.calls) == int(of_student.calls) == steps
     distiller.evaluate(x, y, batch_size=11, verbose=0)
@@ -85,7 +85,10 @@ def test_teacher_is_untouched(data, make_model):
         "adam",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    distiller.fit(x, y, epochs=2, validation_data=(x, y), verbose=0)
+    for cache in (True, False):
+        distiller.fit(
+            x, y, epochs=2, validation_data=(x, y), verbose=0, cache=cache
+        )
     for variable, value in zip(teacher.variables, before, strict=True):
         if "calls" not in variable.path:
             np.testing.assert_array_equal(variable, value)
@@ -303,8 +306,9 @@ def test_teacher_exchanged_in_the_middle_of_fit(data, make_model):
         keras.optimizers.SGD(0.0),
         distillation_loss=losses.SoftTargetCrossentropy(3.0),
     )
+    arguments = {"epochs": 2, "batch_size": len(x), "verbose": 0}
     history = distiller.fit(
-        x, epochs=2, batch_size=len(x), verbose=0, callbacks=[Exchange()]
+        x, **arguments, callbacks=[Exchange()], cache=False
     ).history
     z = student.predict(x, verbose=0)
     expected = [
@@ -312,6 +316,9 @@ def test_teacher_exchanged_in_the_middle_of_fit(data, make_model):
         for t in (first, second)
     ]
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+    # What the first one said does not pass for the second one's.
+    with pytest.raises(ValueError, match="computed by the former teacher"):
+        distiller.fit(x, **arguments, callbacks=[Exchange()])
 
 
 def test_shared_batch_normalisation_is_warned_of(make_model):

@@ -4,8 +4,9 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from keras_distill.backend.tensorflow import NumericsError
+    from keras_distill.backend.tensorflow import after
     from keras_distill.backend.tensorflow import check_finite
-    from keras_distill.backend.tensorflow import run_after
+    from keras_distill.backend.tensorflow import is_distributed
     from keras_distill.backend.tensorflow import unscale_loss
 else:
     raise ImportError(
@@ -14,4 +15,10 @@ else:
         f"Received: keras.backend.backend()={keras.backend.backend()!r}"
     )
 
-__all__ = ["NumericsError", "check_finite", "run_after", "unscale_loss"]
+__all__ = [
+    "NumericsError",
+    "after",
+    "check_finite",
+    "is_distributed",
+    "unscale_loss",
+]

@@ -7,6 +7,12 @@ from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.masking import set_keras_mask
 from keras.src.backend.common.tensor_attributes import get_tensor_attr
 from keras.src.backend.common.tensor_attributes import set_tensor_attr
+from keras.src.trainers.data_adapters.array_data_adapter import (
+    can_convert_arrays,
+)
+from keras.src.trainers.data_adapters.array_slicing import (
+    train_validation_split,
+)
 
 
 def flatten_layers(model):
@@ -15,9 +21,11 @@ def flatten_layers(model):
 
 
 __all__ = [
+    "can_convert_arrays",
     "flatten_layers",
     "get_keras_mask",
     "get_tensor_attr",
     "set_keras_mask",
     "set_tensor_attr",
+    "train_validation_split",
 ]

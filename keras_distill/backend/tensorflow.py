@@ -24,22 +24,30 @@ def check_finite(x, message):
     return tf.debugging.check_numerics(x, message)
 
 
-def run_after(tensors, function, *args):
-    """Calls a function whose operations start when `tensors` are there.
+def is_distributed(model):
+    """Whether a model trains under a `tf.distribute` strategy."""
+    return model._distribute_strategy is not None
 
-    In a compiled step TensorFlow runs what does not depend on each other at
-    the same time, and holds the memory of all of it.
+
+def after(tensors, inputs):
+    """Returns inputs that are there no sooner than some other tensors.
+
+    In a compiled step TensorFlow runs what does not depend on each other in
+    any order, or at the same time. (To hold back whole operations instead of
+    their inputs would also hold back the reading of their weights, which then
+    costs a copy.)
 
     Args:
-        tensors: List of tensors.
-        function: What to call.
-        *args: Its arguments.
+        tensors: List of tensors to wait for.
+        inputs: Structure of tensors and `None`.
 
     Returns:
-        What the function returns.
+        The same structure, of the same values.
     """
     with tf.control_dependencies(tensors):
-        return function(*args)
+        return tf.nest.map_structure(
+            lambda x: x if x is None else tf.identity(x), inputs
+        )
 
 
 def unscale_loss(value):

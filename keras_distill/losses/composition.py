@@ -90,6 +90,14 @@ class Distillation:
                 )
         return [next(iter(each.values()), 1.0) for each in by_output]
 
+    def present_temperatures(self):
+        """Returns the temperatures of all losses that have one."""
+        return tuple(
+            loss.temperature
+            for loss in keras.tree.flatten(self.losses)
+            if hasattr(loss, "temperature")
+        )
+
     @property
     def teacher_from_logits(self):
         """The one `teacher_from_logits` that all losses have in common."""

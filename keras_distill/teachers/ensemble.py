@@ -3,7 +3,7 @@ import typing
 import keras
 from keras import ops
 
-from keras_distill.backend import run_after
+from keras_distill.backend import after
 from keras_distill.logits import call_model
 from keras_distill.logits import mark
 from keras_distill.logits import to_logits
@@ -204,7 +204,7 @@ class Ensemble(keras.Model):
         for position, model in enumerate(self.models):
             # Not before the last member is done, or the activations of all
             # members are in memory at once.
-            outputs = run_after(means, _call_member, model, inputs)
+            outputs = _call_member(model, after(means, inputs))
             if structure is None:
                 structure = outputs
                 means = [None] * len(keras.tree.flatten(outputs))

@@ -43,6 +43,25 @@ class Teacher:
                 f"Received: teacher={teacher!r}"
             )
 
+    @property
+    def averages_at_a_temperature(self):
+        """Whether the outputs depend on the temperature of the losses."""
+        return (
+            isinstance(self.given, Ensemble)
+            and self.given.combine == "arithmetic"
+        )
+
+    def weights(self):
+        """Returns all weights, or `None` of what is no Keras model."""
+        models = getattr(self.given, "models", [self.given])
+        weights = []
+        for model in models:
+            if not isinstance(model, keras.layers.Layer):
+                return None
+            weights += model.weights
+        custom = getattr(self.given, "member_weights", None)
+        return None if callable(custom) else weights
+
     def check_against(self, student):
         """Says as early as possible what can not be distilled into `student`.
 

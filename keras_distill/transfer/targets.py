@@ -5,6 +5,8 @@ soft targets, it is a dict: `{"labels": ..., "soft_targets": ...}`, or
 `{"soft_targets": ...}` where there are no labels.
 """
 
+import keras
+
 
 def pack_targets(labels, soft_targets):
     """Returns one `y` from the labels (or `None`) and the soft targets."""
@@ -34,6 +36,30 @@ def unpack_weights(sample_weight):
     if _is_packed(sample_weight):
         return sample_weight.get("labels"), sample_weight["soft_targets"]
     return sample_weight, sample_weight
+
+
+def match_weights(y, sample_weight):
+    """Returns sample weights that Keras will not drop or refuse.
+
+    Args:
+        y: The argument of `fit`.
+        sample_weight: The argument of `fit`.
+
+    Raises:
+        ValueError: If there is no `y` that they could weigh.
+    """
+    if sample_weight is None:
+        return None
+    if y is None:
+        raise ValueError(
+            "Keras drops `sample_weight` where there is no `y`. With "
+            "`loss=None` any `y` will do, as it is not used. Received: y=None, "
+            "sample_weight given"
+        )
+    if not _is_packed(y) or keras.tree.is_nested(sample_weight):
+        return sample_weight
+    # Keras does so too, but not for one weight per time step.
+    return keras.tree.map_structure(lambda _: sample_weight, y)
 
 
 def check_keys(y, output_names):

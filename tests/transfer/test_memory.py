@@ -1,0 +1,306 @@
+"""Arrays are labelled once, and the training is the same as without."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+import keras_distill
+from keras_distill import losses
+from keras_distill.transfer import memory
+
+
+@pytest.fixture
+def counted(make_model):
+    """Makes teachers, and counts the examples that they see."""
+    seen = tf.Variable(0)
+
+    class Counts(keras.layers.Layer):
+        def call(self, inputs):
+            seen.assign_add(tf.shape(inputs)[0])
+            return inputs
+
+    def make(activation=None, seed=5):
+        inputs = keras.Input((6,))
+        model = make_model(activation, seed=seed)
+        teacher = keras.Model(inputs, model(Counts()(inputs)))
+        seen.assign(0)
+        return teacher
+
+    return make, seen
+
+
+def distiller_of(student, teacher, **kwargs):
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        **{
+            "optimizer": keras.optimizers.Adam(0.05),
+            "loss": keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, ignore_class=-1
+            ),
+            "distillation_loss": losses.SoftTargetCrossentropy(3.0),
+            "metrics": ["accuracy"],
+            **kwargs,
+        }
+    )
+    return distiller
+
+
+FIT_ARGUMENTS = {
+    "plain": {},
+    "class_weight": {"class_weight": {0: 3.0, 2: 0.5}},
+    "sample_weight": {"sample_weight": np.linspace(0, 2, 22)},
+    "validation_split": {"validation_split": 0.3},
+    "partly_labelled": {},
+    "unlabelled": {},
+}
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("what", FIT_ARGUMENTS)
+def test_equals_the_training_on_the_fly(
+    data, make_model, activation, several, what
+):
+    x, y = data
+    compile_arguments = {}
+    if what == "partly_labelled":
+        y = np.where(np.arange(len(y)) % 3, -1, y)
+    if what == "unlabelled":
+        y = None
+        compile_arguments = {"loss": None, "metrics": None}
+    results = []
+    for cache in (True, False):
+        teacher = make_model(activation, seed=5)
+        if several:
+            teacher = [teacher, make_model(seed=7)]
+        student = make_model(seed=1)
+        distiller = distiller_of(student, teacher, **compile_arguments)
+        history = distiller.fit(
+            x,
+            y,
+            batch_size=8,
+            epochs=4,
+            shuffle=False,
+            verbose=0,
+            cache=cache,
+            **FIT_ARGUMENTS[what],
+        ).history
+        results.append((student.get_weights(), history))
+    (cached, history), (expected, expected_history) = results
+    for ours, theirs in zip(cached, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert set(history) == set(expected_history)
+    for name, values in expected_history.items():
+        np.testing.assert_allclose(
+            history[name], values, rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+def test_probabilities_nobody_sees_stay_probabilities(data, make_model):
+    x, _ = data
+    model = make_model("softmax", seed=5)
+    results = []
+    for cache in (True, False):
+        student = make_model(seed=1)
+        distiller = distiller_of(
+            student,
+            lambda inputs: model(inputs) + 0.0,
+            loss=None,
+            metrics=None,
+            distillation_loss=losses.SoftTargetCrossentropy(
+                3.0, teacher_from_logits=False
+            ),
+        )
+        distiller.fit(x, epochs=2, shuffle=False, verbose=0, cache=cache)
+        results.append(student.get_weights()[0])
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_several_outputs(data):
+    x, _ = data
+
+    def model(seed):
+        inputs = keras.Input((6,))
+        initializer = keras.initializers.RandomNormal(seed=seed)
+        dense = keras.layers.Dense
+        return keras.Model(
+            inputs,
+            {
+                "a": dense(3, kernel_initializer=initializer)(inputs),
+                "b": dense(
+                    4, kernel_initializer=initializer, activation="softmax"
+                )(inputs),
+            },
+        )
+
+    results = []
+    for cache in ("auto", False):
+        student = model(1)
+        distiller = distiller_of(student, model(5), loss=None, metrics=None)
+        distiller.fit(x, epochs=3, shuffle=False, verbose=0, cache=cache)
+        results.append(student.get_weights())
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_teacher_sees_each_example_once(data, make_model, counted):
+    x, y = data
+    make, seen = counted
+    distiller = distiller_of(make_model(seed=1), make())
+    distiller.fit(x, y, epochs=3, batch_size=4, verbose=0)
+    assert int(seen) == 22
+    # Nor does another `fit` on the same inputs ask it again.
+    distiller.fit(np.copy(x), y, epochs=2, verbose=0, validation_data=(x, y))
+    assert int(seen) == 22
+
+
+def test_validation_examples_are_not_labelled(data, make_model, counted):
+    make, seen = counted
+    distiller = distiller_of(make_model(seed=1), make())
+    distiller.fit(*data, validation_split=0.5, verbose=0)
+    assert int(seen) == 11
+
+
+@pytest.mark.parametrize("change", ["inputs", "weights", "teacher"])
+def test_labels_anew_what_has_changed(data, make_model, counted, change):
+    x, y = np.copy(data[0]), data[1]
+    make, _ = counted
+    teacher, student = make(), make_model(seed=1)
+    distiller = distiller_of(
+        student, teacher, optimizer=keras.optimizers.SGD(0.0)
+    )
+    distiller.fit(x, y, verbose=0)
+    if change == "inputs":
+        x[3] += 1.0
+    elif change == "weights":
+        kernel, bias = teacher.get_weights()
+        teacher.set_weights([2 * kernel, bias])
+    else:
+        distiller.teacher = teacher = make(seed=9)
+    history = distiller.fit(x, y, batch_size=22, verbose=0).history
+    expected = reference.crossentropy(
+        teacher.predict(x, verbose=0), student.predict(x, verbose=0), 3.0
+    )
+    np.testing.assert_allclose(
+        history["soft_loss"], [expected.mean()], rtol=1e-5
+    )
+
+
+def test_an_ensemble_is_averaged_at_the_temperature(data, make_model):
+    """A cache made at one temperature does not serve another."""
+    x, y = data
+    teachers = [make_model(seed=seed) for seed in (5, 9)]
+    student = make_model(seed=1)
+    loss = losses.SoftTargetCrossentropy(3.0)
+    distiller = distiller_of(
+        student,
+        teachers,
+        optimizer=keras.optimizers.SGD(0.0),
+        distillation_loss=loss,
+    )
+    for temperature in (3.0, 1.0):
+        loss.temperature = temperature
+        histories = [
+            distiller.fit(x, y, verbose=0, cache=cache).history["soft_loss"]
+            for cache in (True, False)
+        ]
+        np.testing.assert_allclose(*histories, rtol=1e-5)
+
+    class Changes(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            loss.temperature = 1.0 + epoch
+
+    with pytest.raises(ValueError, match=r"do not serve another.*cache=False"):
+        distiller.fit(x, y, epochs=2, verbose=0, callbacks=[Changes()])
+    distiller.fit(x, y, epochs=2, verbose=0, callbacks=[Changes()], cache=False)
+
+
+def test_one_teachers_logits_serve_every_temperature(data, make_model, counted):
+    x, y = data
+    make, seen = counted
+    loss = losses.SoftTargetCrossentropy(3.0)
+    distiller = distiller_of(make_model(), make(), distillation_loss=loss)
+    distiller.fit(x, y, verbose=0)
+    loss.temperature = 1.0
+    distiller.fit(x, y, verbose=0)
+    assert int(seen) == 22
+
+
+def test_above_the_budget_it_labels_on_the_fly(
+    data, make_model, counted, monkeypatch
+):
+    x, y = data
+    make, seen = counted
+    size = 4 * 22 * 5
+    assert memory.estimate_bytes(x, make_model()) == size
+    monkeypatch.setattr("keras_distill.distiller.BUDGET", size - 1)
+    distiller = distiller_of(make_model(), make())
+    with pytest.warns(UserWarning, match="The teacher is called in each step"):
+        distiller.fit(x, y, epochs=2, verbose=0)
+    assert int(seen) == 44
+    distiller.fit(x, y, epochs=3, verbose=0, cache=True)
+    assert int(seen) == 66
+
+
+@pytest.mark.parametrize("kind", ["dataset", "callable", "steps_per_epoch"])
+def test_auto_does_not_cache_what_may_change(data, make_model, kind):
+    x, y = data
+    calls = tf.Variable(0)
+    model = make_model(seed=5)
+
+    class Counts(keras.Model):
+        def call(self, inputs):
+            calls.assign_add(1)
+            return model(inputs)
+
+    teacher = Counts()
+    if kind == "callable":
+        teacher = teacher.__call__
+    arguments = {"x": x, "y": y, "batch_size": 11}
+    if kind == "dataset":
+        dataset = tf.data.Dataset.from_tensor_slices((x, y))
+        arguments = {"x": dataset.batch(11)}
+    if kind == "steps_per_epoch":
+        arguments["steps_per_epoch"] = 2
+    distiller = distiller_of(make_model(), teacher)
+    calls.assign(0)
+    distiller.fit(**arguments, epochs=3, verbose=0)
+    assert int(calls) == 6
+
+
+def test_progress_is_shown(data, make_model, capsys):
+    distiller = distiller_of(make_model(), make_model(seed=5))
+    distiller.fit(*data, verbose=2)
+    assert "labels the transfer set, once" in capsys.readouterr().out
+    distiller.fit(*data, verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_not_finite_logits_are_found_before_the_training(data, make_model):
+    x, y = np.copy(data[0]), data[1]
+    x[[4, 7], 0] = np.nan
+    student = make_model()
+    distiller = distiller_of(student, make_model(seed=5))
+    before = student.get_weights()
+    with pytest.raises(ValueError, match=r"for example 4.*and 2 of 22"):
+        distiller.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(student.get_weights()[0], before[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cache": "yes"}, '`cache` to be "auto", True or False'),
+        (
+            {"x": tf.data.Dataset.range(3), "y": None, "cache": True},
+            "`cache=True` needs arrays",
+        ),
+    ],
+)
+def test_bad_arguments(data, make_model, arguments, message):
+    x, y = data
+    distiller = distiller_of(make_model(), make_model(seed=5))
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(**{"x": x, "y": y, "verbose": 0, **arguments})
