@@ -1,5 +1,4 @@
 import functools
-import math
 import typing
 import warnings
 
@@ -9,13 +8,11 @@ from keras import ops
 from keras_distill.backend import after
 from keras_distill.backend import is_distributed
 from keras_distill.backend import unscale_loss
-from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.backend.keras_internals import train_validation_split
 from keras_distill.export import export_student
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.logits import call_model
-from keras_distill.logits import mark
 from keras_distill.losses.composition import Distillation
 from keras_distill.outputs import find_output_names
 from keras_distill.outputs import flatten_like
@@ -26,10 +23,9 @@ from keras_distill.transfer.checks import BatchCheck
 from keras_distill.transfer.labels import check_labels
 from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import weigh_classes
-from keras_distill.transfer.memory import BUDGET
 from keras_distill.transfer.memory import Labeller
 from keras_distill.transfer.memory import Memory
-from keras_distill.transfer.memory import estimate_bytes
+from keras_distill.transfer.memory import is_worth_it
 from keras_distill.transfer.targets import check_keys
 from keras_distill.transfer.targets import match_weights
 from keras_distill.transfer.targets import pack_targets
@@ -159,8 +155,6 @@ class Distiller(keras.Model):
         self._memory = Memory()
         self._class_weight = None
         self._known_logits = None
-        self._labelled_by = None
-        self._labelled_at = None
         self.built = student.built
 
     def __setattr__(self, name, value):
@@ -396,16 +390,23 @@ class Distiller(keras.Model):
         check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             check_labels(validation_data[1], self.loss, self.student)
-        labelled = None
-        if self._resolve_cache(cache, x, y, sample_weight, steps_per_epoch):
+        data = {
+            "x": x,
+            "y": y,
+            "sample_weight": sample_weight,
+            "steps_per_epoch": steps_per_epoch,
+        }
+        self._memory.release()
+        if is_worth_it(
+            cache, data, self._teacher, self.student, is_distributed(self)
+        ):
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = train_validation_split(
                     (x, y, sample_weight), validation_split=validation_split
                 )
-            labelled = self._label(x, batch_size, verbose)
-            y = pack_targets(y, labelled.soft_targets)
+            y = pack_targets(y, self._label(x, batch_size, verbose))
         sample_weight = match_weights(y, sample_weight)
-        self._configure_step(class_weight, labelled)
+        self._configure_step(class_weight)
         return super().fit(
             x=x,
             y=y,
@@ -445,6 +446,7 @@ class Distiller(keras.Model):
             The logs, as a dict or list.
         """
         self._assert_compile_called("train_on_batch")
+        self._memory.release()
         self._configure_step(class_weight)
         return super().train_on_batch(
             x, y, sample_weight=sample_weight, return_dict=return_dict
@@ -658,15 +660,9 @@ class Distiller(keras.Model):
     def _find_targets(self, x, y):
         """Returns labels and soft targets: those in `y`, or the teacher's."""
         labels, soft_targets = unpack_targets(y)
-        if soft_targets is not None and self._known_logits is not None:
-            for known, each in zip(
-                self._known_logits,
-                keras.tree.flatten(soft_targets),
-                strict=True,
-            ):
-                if known:
-                    mark(each, ops.copy(each))
-        if soft_targets is None and self._teacher is not None:
+        if soft_targets is not None:
+            self._memory.mark(soft_targets)
+        elif self._teacher is not None:
             soft_targets = self._teacher(
                 x,
                 self._distillation,
@@ -695,46 +691,6 @@ class Distiller(keras.Model):
             and self.loss is None
         )
 
-    def _resolve_cache(self, cache, x, y, sample_weight, steps_per_epoch):
-        """Returns whether to label the transfer set before the training."""
-        if cache not in ("auto", True, False):
-            raise ValueError(
-                'Expected `cache` to be "auto", True or False. '
-                f"Received: cache={cache!r}"
-            )
-        if (
-            not cache
-            or self._teacher is None
-            or unpack_targets(y)[1] is not None
-        ):
-            return False
-        arrays = can_convert_arrays((x, y, sample_weight))
-        if cache is True:
-            if not arrays:
-                raise ValueError(
-                    "`cache=True` needs arrays: a dataset or generator may "
-                    "give other inputs in each epoch. Received: "
-                    f"x of type {type(x).__name__}"
-                )
-            return True
-        if (
-            not arrays
-            or self._teacher.weights() is None
-            or steps_per_epoch is not None
-            or is_distributed(self)
-        ):
-            return False
-        size = estimate_bytes(x, self.student)
-        if math.isfinite(size) and size > BUDGET:
-            warnings.warn(
-                f"The soft targets take {size / 2**30:.1f} GiB, more than the "
-                f'{BUDGET / 2**30:g} GiB that `cache="auto"` keeps in '
-                "memory. The teacher is called in each step; `cache=True` "
-                "keeps them all the same.",
-                stacklevel=3,
-            )
-        return size <= BUDGET
-
     def _label(self, x, batch_size, verbose):
         """Returns the teacher's soft targets of arrays."""
         labeller = Labeller(
@@ -745,32 +701,18 @@ class Distiller(keras.Model):
         )
         return self._memory.label(x, labeller, batch_size, verbose)
 
-    def _configure_step(self, class_weight, labelled=None):
+    def _configure_step(self, class_weight):
         """Sets what a compiled training step depends on besides its batch."""
-        known_logits = labelled and labelled.known_logits
-        step = (class_weight, known_logits)
-        if step != (self._class_weight, self._known_logits):
-            self._class_weight, self._known_logits = step
+        traits = (class_weight, self._memory.known_logits)
+        if traits != (self._class_weight, self._known_logits):
+            self._class_weight, self._known_logits = traits
             self.train_function = None
-        self._labelled_by = self._teacher if labelled else None
-        self._labelled_at = labelled and labelled.temperatures
 
     def _run_step(self, step, *args):
-        """Runs a compiled training step, if the cache still serves it."""
-        if self._labelled_by not in (None, self._teacher):
-            raise ValueError(
-                "The soft targets were computed by the former teacher. Pass "
-                "`cache=False` to `fit` where the teacher is exchanged during "
-                "the training."
-            )
-        temperatures = self._distillation.present_temperatures()
-        if self._labelled_at not in (None, temperatures):
-            raise ValueError(
-                "The soft targets of an ensemble were computed at the "
-                f"temperature {self._labelled_at}, and do not serve another. "
-                "Pass `cache=False` to `fit` where the temperature changes. "
-                f"Received: temperature={temperatures}"
-            )
+        """Runs a compiled training step, if the memory still serves it."""
+        self._memory.check(
+            self._teacher, self._distillation.present_temperatures()
+        )
         return self._check.run(step, *args)
 
     def _compute_soft_loss(self, soft_targets, y_pred, sample_weight):

@@ -3,13 +3,17 @@
 import hashlib
 import math
 import typing
+import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.logits import are_marked
+from keras_distill.logits import mark
 from keras_distill.logits import to_logits
+from keras_distill.transfer.targets import unpack_targets
 
 # What `cache="auto"` may take: 1 GiB.
 BUDGET = 2**30
@@ -24,21 +28,36 @@ class Labelled(typing.NamedTuple):
         soft_targets: Arrays, in the structure of the teacher's outputs.
         known_logits: For each of them, in flat order, whether it is known to
             hold logits.
+        teacher: The `Teacher` that computed them.
         temperatures: Those of the distillation losses, where the soft targets
             depend on them, or `None`.
     """
 
     soft_targets: typing.Any
     known_logits: tuple
+    teacher: typing.Any
     temperatures: tuple | None
 
 
 class Memory:
-    """Remembers the soft targets of the arrays that it labelled last."""
+    """The soft targets of the arrays that were labelled last.
+
+    A plain object, which Keras does not look into.
+    """
 
     def __init__(self):
         self._key: typing.Any = None
         self._labelled: typing.Any = None
+        self._in_use = False
+
+    @property
+    def known_logits(self):
+        """As in `Labelled`, of what is in use, else `None`."""
+        return self._labelled.known_logits if self._in_use else None
+
+    def release(self):
+        """Notes that a training does without."""
+        self._in_use = False
 
     def label(self, x, labeller, batch_size, verbose):
         """Returns the soft targets of arrays, computed or remembered.
@@ -53,7 +72,7 @@ class Memory:
             verbose: As in `keras.Model.fit`.
 
         Returns:
-            `Labelled`.
+            Arrays, in the structure of the teacher's outputs.
 
         Raises:
             ValueError: If the teacher's outputs are not finite.
@@ -69,10 +88,52 @@ class Memory:
             )
             keras.tree.map_structure(_check_finite, soft_targets)
             self._labelled = Labelled(
-                soft_targets, labeller.known_logits, labeller.temperatures()
+                soft_targets,
+                labeller.known_logits,
+                labeller.teacher,
+                labeller.temperatures(),
             )
             self._key = key
-        return self._labelled
+        self._in_use = True
+        return self._labelled.soft_targets
+
+    def mark(self, soft_targets):
+        """Notes on a batch of what is in use that it holds logits."""
+        if self._in_use:
+            for known, batch in zip(
+                self._labelled.known_logits,
+                keras.tree.flatten(soft_targets),
+                strict=True,
+            ):
+                if known:
+                    mark(batch, ops.copy(batch))
+
+    def check(self, teacher, temperatures):
+        """Refuses to serve what has changed since the labelling.
+
+        Args:
+            teacher: The present `Teacher`.
+            temperatures: The present temperatures of the losses.
+
+        Raises:
+            ValueError: If what is in use was made by another teacher, or
+                depends on another temperature.
+        """
+        if not self._in_use:
+            return
+        if self._labelled.teacher is not teacher:
+            raise ValueError(
+                "The soft targets were computed by the former teacher. Pass "
+                "`cache=False` to `fit` where the teacher is exchanged during "
+                "the training."
+            )
+        if self._labelled.temperatures not in (None, temperatures):
+            raise ValueError(
+                "The soft targets of an ensemble were computed at the "
+                f"temperature {self._labelled.temperatures}, and do not serve "
+                "another. Pass `cache=False` to `fit` where the temperature "
+                f"changes. Received: temperature={temperatures}"
+            )
 
 
 class Labeller(keras.Model):
@@ -88,13 +149,13 @@ class Labeller(keras.Model):
 
     def __init__(self, teacher, distillation, output_names, look):
         super().__init__(autocast=False)
-        self._teacher = teacher
+        self.teacher = teacher
         self._distillation = distillation
         self._arguments = (distillation, output_names, look)
         self.known_logits = ()
 
     def call(self, inputs):
-        outputs = self._teacher(inputs, *self._arguments)
+        outputs = self.teacher(inputs, *self._arguments)
         self.known_logits = tuple(
             are_marked(output) for output in keras.tree.flatten(outputs)
         )
@@ -102,16 +163,70 @@ class Labeller(keras.Model):
 
     def temperatures(self):
         """The temperatures on which the outputs depend, or `None`."""
-        if not self._teacher.averages_at_a_temperature:
+        if not self.teacher.averages_at_a_temperature:
             return None
         return self._distillation.present_temperatures()
 
     def fingerprint(self):
         """Returns what is equal as long as the outputs are."""
-        weights = self._teacher.weights()
+        weights = self.teacher.weights()
         # Nobody knows what else a function depends on.
-        identity = object() if weights is None else id(self._teacher.given)
+        identity = object() if weights is None else id(self.teacher.given)
         return identity, _fingerprint(weights or []), self.temperatures()
+
+
+def is_worth_it(cache, data, teacher, student, distributed):
+    """Decides whether a transfer set is labelled before the training.
+
+    Args:
+        cache: The argument of `fit`.
+        data: Dict of the arguments `x`, `y`, `sample_weight` and
+            `steps_per_epoch` of `fit`.
+        teacher: `Teacher` or `None`.
+        student: `keras.Model`.
+        distributed: Whether a strategy distributes the training.
+
+    Returns:
+        A bool.
+
+    Raises:
+        ValueError: If `cache` is something else than `"auto"`, `True` and
+            `False`, or is `True` where that can not be done.
+    """
+    if cache not in ("auto", True, False):
+        raise ValueError(
+            'Expected `cache` to be "auto", True or False. '
+            f"Received: cache={cache!r}"
+        )
+    has_soft_targets = unpack_targets(data["y"])[1] is not None
+    if not cache or teacher is None or has_soft_targets:
+        return False
+    arrays = can_convert_arrays((data["x"], data["y"], data["sample_weight"]))
+    if cache is True:
+        if not arrays:
+            raise ValueError(
+                "`cache=True` needs arrays: a dataset or generator may give "
+                "other inputs in each epoch. Received: x of type "
+                f"{type(data['x']).__name__}"
+            )
+        return True
+    if (
+        not arrays
+        or distributed
+        or teacher.weights() is None
+        or data["steps_per_epoch"] is not None
+    ):
+        return False
+    size = estimate_bytes(data["x"], student)
+    if BUDGET < size < math.inf:
+        warnings.warn(
+            f"The soft targets take {size / 2**30:.1f} GiB, more than the "
+            f'{BUDGET / 2**30:g} GiB that `cache="auto"` keeps in memory. The '
+            "teacher is called in each step; `cache=True` keeps them all the "
+            "same.",
+            stacklevel=4,
+        )
+    return size <= BUDGET
 
 
 def estimate_bytes(x, student):

@@ -235,7 +235,7 @@ def test_above_the_budget_it_labels_on_the_fly(
     make, seen = counted
     size = 4 * 22 * 5
     assert memory.estimate_bytes(x, make_model()) == size
-    monkeypatch.setattr("keras_distill.distiller.BUDGET", size - 1)
+    monkeypatch.setattr("keras_distill.transfer.memory.BUDGET", size - 1)
     distiller = distiller_of(make_model(), make())
     with pytest.warns(UserWarning, match="The teacher is called in each step"):
         distiller.fit(x, y, epochs=2, verbose=0)
