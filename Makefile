@@ -17,7 +17,8 @@ demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/test.installed
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	# By file: the code blocks of a document build on each other.
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check

@@ -48,6 +48,26 @@ def positive_integer(text):
     return value
 
 
+def add_arguments(parser, name):
+    """Adds the command line arguments that all benchmarks have.
+
+    Args:
+        parser: `argparse.ArgumentParser`.
+        name: Name of the JSON file.
+    """
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the data, the weights and the order within the rounds",
+    )
+    parser.add_argument(
+        "--output",
+        default=f"output/benchmarks/{name}",
+        help="where to write all samples and results",
+    )
+
+
 def measure_seconds(run):
     """Measures one run.
 

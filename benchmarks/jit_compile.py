@@ -232,17 +232,7 @@ def make_parser():
         default=1,
         help="divisor of the widths of all hidden layers",
     )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help="of the data, the weights and the order within the rounds",
-    )
-    parser.add_argument(
-        "--output",
-        default="output/benchmarks/jit_compile.json",
-        help="where to write all samples and results",
-    )
+    _measure.add_arguments(parser, "jit_compile.json")
     return parser
 
 
