@@ -495,12 +495,15 @@ def test_soft_targets_that_are_not_finite(
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_not_finite_inputs_do_not_reach_batch_normalisation(run_eagerly):
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_not_finite_inputs_do_not_reach_batch_normalisation(
+    run_eagerly, activation
+):
     """No weight of the student changes, its moving statistics included."""
     inputs = keras.Input((4,))
     hidden = keras.layers.BatchNormalization()(inputs)
     student = keras.Model(inputs, keras.layers.Dense(3)(hidden))
-    distiller = Distiller(student=student, teacher=model())
+    distiller = Distiller(student=student, teacher=model(activation=activation))
     distiller.compile("adam", run_eagerly=run_eagerly)
     before = student.get_weights()
     x = X.copy()

@@ -166,7 +166,10 @@ def _check_output(outputs):
             "Expected floating point logits as soft targets. "
             f"Received: dtype={dtype}. Does the teacher return class ids?"
         )
-    if are_marked(outputs):
-        mark(outputs, check_finite(to_logits(outputs), _NOT_FINITE))
-        return outputs
-    return check_finite(outputs, _NOT_FINITE)
+    checked = check_finite(to_logits(outputs), _NOT_FINITE)
+    if not are_marked(outputs):
+        return checked
+    # Whoever waits for what is returned waits for the check.
+    logits = ops.copy(checked)
+    mark(logits, checked)
+    return logits
