@@ -151,11 +151,8 @@ def _find_softmaxes(model):
         for operation in [layer, *getattr(layer, "operations", [])]:
             if _is_softmax(operation):
                 hook = (operation, "call", _record_layer)
-            elif getattr(operation, "activation", None) in (
-                keras.activations.softmax,
-                keras.ops.softmax,
-            ):
-                hook = (operation, "activation", _record_function)
+            elif _is_softmax_function(getattr(operation, "activation", None)):
+                hook = (operation, "activation", _RecordingSoftmax)
             else:
                 continue
             # A layer may be reached on several ways; it is replaced once.
@@ -168,6 +165,14 @@ def _is_softmax(operation):
         return isinstance(operation, keras.layers.Softmax)
     # What `keras.ops.softmax` leaves in a functional model has no public name.
     return type(operation).__name__ == "Softmax"
+
+
+def _is_softmax_function(function):
+    # Another thread may have replaced it already.
+    return isinstance(function, _RecordingSoftmax) or function in (
+        keras.activations.softmax,
+        keras.ops.softmax,
+    )
 
 
 def _install(owner, attribute, wrapper):
@@ -197,15 +202,15 @@ def _record(*call):
         calls.append(_Softmax(*call))
 
 
-def _record_function(layer, softmax):
-    del layer
+class _RecordingSoftmax:
+    def __init__(self, layer, softmax):
+        del layer
+        self._softmax = softmax
 
-    def recording_softmax(x, *args, **kwargs):
-        probabilities = softmax(x, *args, **kwargs)
+    def __call__(self, x, *args, **kwargs):
+        probabilities = self._softmax(x, *args, **kwargs)
         _record(probabilities, x)
         return probabilities
-
-    return recording_softmax
 
 
 def _record_layer(layer, call):

@@ -144,27 +144,35 @@ def test_a_failing_model_is_left_as_it_was():
 
 
 def test_threads_that_share_a_layer():
+    """The second begins within the first, and goes on after its end."""
     shared = dense(activation="softmax")
-    meet = threading.Barrier(2, timeout=30)
+    within, ended = threading.Event(), threading.Event()
 
-    class Meeting(keras.layers.Layer):
+    class First(keras.layers.Layer):
         def call(self, inputs):
             if tf.executing_eagerly():  # Not while the model is put together.
-                meet.wait()
+                second.start()
+                assert within.wait(timeout=30)
             return inputs
 
-    models = [functional(Meeting(), shared) for _ in range(2)]
+    class Second(keras.layers.Layer):
+        def call(self, inputs):
+            if tf.executing_eagerly():
+                within.set()
+                assert ended.wait(timeout=30)
+            return inputs
+
+    models = [functional(First(), shared), functional(Second(), shared)]
     results = {}
 
     def run(position):
         outputs = call_model(models[position], X * (position + 1))
         results[position] = to_logits(outputs)
 
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    second = threading.Thread(target=run, args=(1,))
+    run(0)
+    ended.set()
+    second.join()
     for position in range(2):
         np.testing.assert_allclose(
             results[position],
