@@ -25,7 +25,7 @@ from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import weigh_classes
 from keras_distill.transfer.memory import Labeller
 from keras_distill.transfer.memory import Memory
-from keras_distill.transfer.memory import is_worth_it
+from keras_distill.transfer.memory import should_label
 from keras_distill.transfer.targets import check_keys
 from keras_distill.transfer.targets import match_weights
 from keras_distill.transfer.targets import pack_targets
@@ -398,7 +398,7 @@ class Distiller(keras.Model):
             "steps_per_epoch": steps_per_epoch,
         }
         self._memory.release()
-        if is_worth_it(
+        if should_label(
             cache, data, self._teacher, self.student, is_distributed(self)
         ):
             if validation_split and validation_data is None:

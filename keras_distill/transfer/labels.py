@@ -70,7 +70,8 @@ def weigh_classes(labels, sample_weight, class_weight):
     Args:
         labels: Labels of a batch: class ids of shape `(batch,)` or
             `(batch, 1)`, or one-hot of shape `(batch, classes)`.
-        sample_weight: `None`.
+        sample_weight: Weights of the samples, which have to be `None`: as in
+            Keras, the two do not go together.
         class_weight: Dict from class ids to weights; others have weight 1.
 
     Returns:

@@ -151,11 +151,14 @@ class Labeller(keras.Model):
         super().__init__(autocast=False)
         self.teacher = teacher
         self._distillation = distillation
-        self._arguments = (distillation, output_names, look)
+        self._output_names = output_names
+        self._look = look
         self.known_logits = ()
 
     def call(self, inputs):
-        outputs = self.teacher(inputs, *self._arguments)
+        outputs = self.teacher(
+            inputs, self._distillation, self._output_names, self._look
+        )
         self.known_logits = tuple(
             are_marked(output) for output in keras.tree.flatten(outputs)
         )
@@ -175,7 +178,7 @@ class Labeller(keras.Model):
         return identity, _fingerprint(weights or []), self.temperatures()
 
 
-def is_worth_it(cache, data, teacher, student, distributed):
+def should_label(cache, data, teacher, student, distributed):
     """Decides whether a transfer set is labelled before the training.
 
     Args:
