@@ -1,6 +1,7 @@
 """What the benchmarks share: alternating runs, paired ratios, tables, JSON."""
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ import platform
 import random
 import resource
 import shlex
+import subprocess
 import sys
 import time
 import typing
@@ -36,6 +38,31 @@ class Ratio(typing.NamedTuple):
     denominator: tuple[str, ...]
     target: float | None = None
     taken_off: tuple[str, ...] = ()
+
+
+class Quantity(typing.NamedTuple):
+    """How the tables show what was measured.
+
+    Args:
+        heading: Above the values of the variants.
+        ratio_heading: Above the ratios.
+        unit: The number that one of the heading's units is worth.
+    """
+
+    heading: str
+    ratio_heading: str
+    unit: float = 1.0
+
+
+# The first of each is the one that the targets are for.
+TIME = {
+    "cpu_seconds": Quantity("CPU seconds", "CPU seconds"),
+    "wall_seconds": Quantity("wall seconds", "wall seconds"),
+}
+MEMORY = {
+    "peak_bytes": Quantity("peak, MiB", "peak", 2**20),
+    "growth_bytes": Quantity("of these by the run, MiB", "by the run", 2**20),
+}
 
 
 def positive_integer(text):
@@ -105,6 +132,53 @@ def peak_memory():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def measure_memory(run):
+    """Measures the memory of one run, in a process that does nothing else.
+
+    Args:
+        run: Function without arguments that returns its number of steps.
+
+    Returns:
+        Dict with the `peak_bytes` of the process, by how much the run raised
+        them (`growth_bytes`), and the number of `steps`.
+    """
+    before = peak_memory()
+    steps = run()
+    peak = peak_memory()
+    return {
+        "peak_bytes": peak,
+        "growth_bytes": peak - before,
+        "steps": steps,
+    }
+
+
+def run_alone(script, *arguments):
+    """Runs a script in a process of its own, and reads what it prints.
+
+    Args:
+        script: Its path.
+        *arguments: Its command line arguments.
+
+    Returns:
+        What the last line of its output is in JSON.
+    """
+    finished = subprocess.run(
+        [sys.executable, script, *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def format_options(arguments, *names):
+    """Returns some of the parsed arguments as command line arguments."""
+    return [
+        f"--{name.replace('_', '-')}={getattr(arguments, name)}"
+        for name in names
+    ]
+
+
 def alternate(title, variants, rounds, seed):
     """Measures every variant once in each round, in a new order each time.
 
@@ -133,6 +207,26 @@ def alternate(title, variants, rounds, seed):
             for variant in order
         ]
     return samples
+
+
+def alternate_seconds(title, runs, rounds, seed):
+    """Measures the seconds of every run once in each round.
+
+    Args:
+        title: As in `alternate`.
+        runs: Dict from the name of a variant to a run, as `measure_seconds`
+            takes it.
+        rounds: As in `alternate`.
+        seed: As in `alternate`.
+
+    Returns:
+        List of samples, as `alternate` returns it.
+    """
+    variants = {
+        variant: functools.partial(measure_seconds, run)
+        for variant, run in runs.items()
+    }
+    return alternate(title, variants, rounds, seed)
 
 
 def select(samples, variant, quantity):
@@ -214,21 +308,20 @@ def format_summaries(analysis, labels, quantities):
         analysis: As `analyze` returns it.
         labels: Dict from the name of a variant to the text that stands for
             it, in the order of the lines.
-        quantities: Dict from the name of a quantity to its heading and to the
-            number that one of the heading's units is worth.
+        quantities: Dict from the name of a quantity to its `Quantity`.
 
     Returns:
         String of several lines.
     """
-    rows = [["", *(heading for heading, _ in quantities.values())]]
+    rows = [["", *(quantity.heading for quantity in quantities.values())]]
     for variant, label in labels.items():
         summary = analysis["summaries"][variant]
         rows.append(
             [
                 label,
                 *(
-                    _format_summary(summary[quantity], unit)
-                    for quantity, (_, unit) in quantities.items()
+                    _format_summary(summary[name], quantity.unit)
+                    for name, quantity in quantities.items()
                 ),
             ]
         )
@@ -240,14 +333,15 @@ def format_ratios(analysis, quantities):
 
     Args:
         analysis: As `analyze` returns it.
-        quantities: Dict from the name of a quantity to its heading. The first
-            is the one that the target is for.
+        quantities: Dict from the name of a quantity to its `Quantity`. The
+            first is the one that the target is for.
 
     Returns:
         String of several lines.
     """
     judged = next(iter(quantities))
-    rows = [["", *quantities.values(), "target", "met"]]
+    headings = [quantity.ratio_heading for quantity in quantities.values()]
+    rows = [["", *headings, "target", "met"]]
     for name, ratio in analysis["ratios"].items():
         target, met = "", ""
         if ratio["target"] is not None:
@@ -286,6 +380,27 @@ def format_table(rows):
         ).rstrip()
         for row in rows
     )
+
+
+def print_analysis(title, analysis, labels, quantities):
+    """Prints the tables of the variants and of the ratios.
+
+    Args:
+        title: What was measured.
+        analysis: As `analyze` returns it.
+        labels: As in `format_summaries`. Variants that were not measured are
+            left out.
+        quantities: As in `format_ratios`.
+    """
+    labels = {
+        variant: label
+        for variant, label in labels.items()
+        if variant in analysis["summaries"]
+    }
+    print(f"\n{title}: median [quartiles]\n")
+    print(format_summaries(analysis, labels, quantities))
+    print()
+    print(format_ratios(analysis, quantities))
 
 
 def describe_command(script, argv):

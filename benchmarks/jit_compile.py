@@ -15,20 +15,12 @@ import argparse
 import typing
 
 import _measure
+import _networks
 import keras
-import numpy as np
 
-import keras_distill
-
-PIXELS = 784
 IMAGE = (28, 28, 1)
-CLASSES = 10
 
 JIT_COMPILE = {"xla": True, "none": False}
-QUANTITIES = {
-    "cpu_seconds": "CPU seconds",
-    "wall_seconds": "wall seconds",
-}
 
 
 class Networks(typing.NamedTuple):
@@ -95,17 +87,11 @@ def make_distiller(kind, jit_compile, arguments):
     """
     keras.utils.set_random_seed(arguments.seed)
     networks = KINDS[kind]
-    distiller = keras_distill.Distiller(
-        student=_make_network(networks.student(arguments.shrink)),
-        teacher=_make_network(networks.teacher(arguments.shrink)),
-    )
-    distiller.compile(
-        optimizer="adam",
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        distillation_loss=keras_distill.losses.SoftTargetCrossentropy(4.0),
+    return _networks.make_distiller(
+        _make_network(networks.student(arguments.shrink)),
+        _make_network(networks.teacher(arguments.shrink)),
         jit_compile=jit_compile,
     )
-    return distiller
 
 
 def measure(arguments):
@@ -125,13 +111,9 @@ def measure(arguments):
         for kind in arguments.kinds
         for mode, jit_compile in JIT_COMPILE.items()
     }
-    variants = {
-        variant: lambda run=run: _measure.measure_seconds(run)
-        for variant, run in runs.items()
-    }
-    first_runs = _measure.alternate("first", variants, 1, arguments.seed)
-    samples = _measure.alternate(
-        "time", variants, arguments.rounds, arguments.seed
+    first_runs = _measure.alternate_seconds("first", runs, 1, arguments.seed)
+    samples = _measure.alternate_seconds(
+        "time", runs, arguments.rounds, arguments.seed
     )
     ratios = [
         _measure.Ratio(
@@ -139,7 +121,7 @@ def measure(arguments):
         )
         for kind in arguments.kinds
     ]
-    analysis = _measure.analyze(samples, tuple(QUANTITIES), ratios)
+    analysis = _measure.analyze(samples, _measure.TIME, ratios)
     return {
         **analysis,
         "first_runs": first_runs,
@@ -147,9 +129,9 @@ def measure(arguments):
             variant: {
                 quantity: _measure.select(first_runs, variant, quantity)[0]
                 - analysis["summaries"][variant][quantity]["median"]
-                for quantity in QUANTITIES
+                for quantity in _measure.TIME
             }
-            for variant in variants
+            for variant in runs
         },
     }
 
@@ -164,27 +146,19 @@ def resolve_auto(arguments):
 
 def print_tables(results):
     """Prints what `main` returns, without the samples."""
-    arguments = results["arguments"]
     print(f"\n{results['command']}")
-    print(
-        f"\nTime of one epoch, {arguments['steps']} steps of "
-        f"{arguments['batch_size']} examples, {arguments['rounds']} rounds: "
-        "median [quartiles]\n"
+    _measure.print_analysis(
+        "Time of one epoch, {steps} steps of {batch_size} examples, "
+        "{rounds} rounds".format(**results["arguments"]),
+        results["time"],
+        {variant: variant for variant in results["time"]["compilations"]},
+        _measure.TIME,
     )
-    print(
-        _measure.format_summaries(
-            results["time"],
-            {variant: variant for variant in results["time"]["compilations"]},
-            {name: (heading, 1.0) for name, heading in QUANTITIES.items()},
-        )
-    )
-    print()
-    print(_measure.format_ratios(results["time"], QUANTITIES))
     print("\nTracing and compilation, once\n")
     print(
         _measure.format_table(
             [
-                ["", *QUANTITIES.values()],
+                ["", *(each.heading for each in _measure.TIME.values())],
                 *(
                     [variant, *(f"{seconds:.3f}" for seconds in each.values())]
                     for variant, each in results["time"]["compilations"].items()
@@ -260,7 +234,11 @@ def main(argv=None):
 
 def _make_network(layers):
     return keras.Sequential(
-        [keras.Input((PIXELS,)), *layers, keras.layers.Dense(CLASSES)]
+        [
+            keras.Input((_networks.PIXELS,)),
+            *layers,
+            keras.layers.Dense(_networks.CLASSES),
+        ]
     )
 
 
@@ -269,24 +247,16 @@ def _shrink(width, divisor):
 
 
 def _fit(distiller, arguments):
-    examples = arguments.steps * arguments.batch_size
-    generator = np.random.default_rng(arguments.seed)
-    x = generator.random((examples, PIXELS), dtype="float32")
-    y = generator.integers(CLASSES, size=examples)
-
-    def run():
-        before = int(distiller.optimizer.iterations)
-        distiller.fit(
-            x,
-            y,
-            batch_size=arguments.batch_size,
-            verbose=0,
-            # The teacher is a part of what is compiled.
-            cache=False,
-        )
-        return int(distiller.optimizer.iterations) - before
-
-    return run
+    data = _networks.make_data(
+        arguments.steps * arguments.batch_size, arguments.seed
+    )
+    return _networks.make_fit(
+        distiller,
+        *data,
+        batch_size=arguments.batch_size,
+        # The teacher is a part of what is compiled.
+        cache=False,
+    )
 
 
 if __name__ == "__main__":

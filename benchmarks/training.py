@@ -26,20 +26,10 @@ nothing else.
 import argparse
 import json
 import math
-import subprocess
-import sys
-import typing
 
 import _measure
+import _networks
 import keras
-import numpy as np
-
-import keras_distill
-
-PIXELS = 784
-CLASSES = 10
-TEMPERATURE = 4.0
-ALPHA = 0.9
 
 LABELS = {
     "student": "a  student.fit",
@@ -67,40 +57,12 @@ TIME_RATIOS = [
 MEMORY_RATIOS = [
     _measure.Ratio("b / c", ("keras_distill",), ("keras_distillation",), 1.0)
 ]
-MEBIBYTE = 2**20
-
-
-class Data(typing.NamedTuple):
-    x: np.ndarray
-    y: np.ndarray
-
-
-def make_data(examples, seed):
-    """Returns random images and labels in the shape of MNIST."""
-    generator = np.random.default_rng(seed)
-    return Data(
-        generator.random((examples, PIXELS), dtype="float32"),
-        generator.integers(CLASSES, size=examples),
-    )
-
-
-def make_network(units, name):
-    """Returns a network of the paper: two hidden layers of ReLU units."""
-    return keras.Sequential(
-        [
-            keras.Input((PIXELS,)),
-            keras.layers.Dense(units, activation="relu"),
-            keras.layers.Dense(units, activation="relu"),
-            keras.layers.Dense(CLASSES),
-        ],
-        name=name,
-    )
 
 
 def make_slice():
     """Returns a network that does next to nothing."""
-    inputs = keras.Input((PIXELS,))
-    return keras.Model(inputs, inputs[:, :CLASSES])
+    inputs = keras.Input((_networks.PIXELS,))
+    return keras.Model(inputs, inputs[:, : _networks.CLASSES])
 
 
 def make_variant(variant, data, arguments):
@@ -108,7 +70,7 @@ def make_variant(variant, data, arguments):
 
     Args:
         variant: One of the keys of `LABELS`.
-        data: `Data`.
+        data: `_networks.Data`.
         arguments: The parsed command line.
 
     Returns:
@@ -116,39 +78,20 @@ def make_variant(variant, data, arguments):
         of its steps.
     """
     keras.utils.set_random_seed(arguments.seed)
-    student = make_network(arguments.student_units, "student")
-    teacher = make_network(arguments.teacher_units, "teacher")
+    student = _networks.make_network(arguments.student_units, "student")
+    teacher = _networks.make_network(arguments.teacher_units, "teacher")
     if variant in ("teacher", "batches"):
         network = teacher if variant == "teacher" else make_slice()
         return _predict(network, data, arguments.batch_size)
-    model, options = student, {}
-    if variant in ("keras_distill", "cached"):
-        model = keras_distill.Distiller(student=student, teacher=teacher)
-        options = {
-            "distillation_loss": keras_distill.losses.SoftTargetCrossentropy(
-                temperature=TEMPERATURE
-            ),
-            "alpha": ALPHA,
-        }
+    options = {"batch_size": arguments.batch_size}
+    if variant == "student":
+        model = _networks.compile_student(student, arguments.optimizer)
     elif variant == "keras_distillation":
-        model = keras.distillation.Distiller(
-            teacher=teacher,
-            student=student,
-            distillation_losses=keras.distillation.LogitsDistillation(
-                # Its default, a string, is not the KL divergence of softmaxes.
-                loss=keras.losses.KLDivergence(),
-                temperature=TEMPERATURE,
-            ),
-            student_loss_weight=1.0 - ALPHA,
-        )
-    model.compile(
-        optimizer=arguments.optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        **options,
-    )
-    caches = {"keras_distill": False, "cached": True}
-    fit_options = {"cache": caches[variant]} if variant in caches else {}
-    return _fit(model, data, arguments.batch_size, fit_options)
+        model = _networks.make_peer(student, teacher, arguments.optimizer)
+    else:
+        model = _networks.make_distiller(student, teacher, arguments.optimizer)
+        options["cache"] = variant == "cached"
+    return _networks.make_fit(model, *data, **options)
 
 
 def measure_time(arguments):
@@ -160,25 +103,17 @@ def measure_time(arguments):
     Returns:
         Dict as `_measure.analyze` returns it.
     """
-    data = make_data(arguments.steps * arguments.batch_size, arguments.seed)
+    data = _make_data(arguments)
     runs = {
         variant: make_variant(variant, data, arguments) for variant in LABELS
     }
     for run in runs.values():
         # The first run traces.
         run()
-    samples = _measure.alternate(
-        "time",
-        {
-            variant: lambda run=run: _measure.measure_seconds(run)
-            for variant, run in runs.items()
-        },
-        arguments.rounds,
-        arguments.seed,
+    samples = _measure.alternate_seconds(
+        "time", runs, arguments.rounds, arguments.seed
     )
-    return _measure.analyze(
-        samples, ("cpu_seconds", "wall_seconds"), TIME_RATIOS
-    )
+    return _measure.analyze(samples, _measure.TIME, TIME_RATIOS)
 
 
 def measure_memory(arguments):
@@ -199,9 +134,7 @@ def measure_memory(arguments):
         arguments.memory_rounds,
         arguments.seed,
     )
-    return _measure.analyze(
-        samples, ("peak_bytes", "growth_bytes"), MEMORY_RATIOS
-    )
+    return _measure.analyze(samples, _measure.MEMORY, MEMORY_RATIOS)
 
 
 def measure_own_memory(arguments):
@@ -211,74 +144,31 @@ def measure_own_memory(arguments):
         arguments: The parsed command line.
 
     Returns:
-        Dict with the `peak_bytes` of the process, by how much the run raised
-        them (`growth_bytes`), and the number of `steps`.
+        Dict as `_measure.measure_memory` returns it.
     """
-    data = make_data(arguments.steps * arguments.batch_size, arguments.seed)
-    before = _measure.peak_memory()
-    steps = make_variant(arguments.memory_of, data, arguments)()
-    peak = _measure.peak_memory()
-    return {
-        "peak_bytes": peak,
-        "growth_bytes": peak - before,
-        "steps": steps,
-    }
+    data = _make_data(arguments)
+    return _measure.measure_memory(
+        lambda: make_variant(arguments.memory_of, data, arguments)()
+    )
 
 
 def print_tables(results):
     """Prints what `main` returns, without the samples."""
     print(f"\n{results['command']}")
-    print(
-        "\nTime of one epoch, {} steps of {} examples, {}, {} rounds: "
-        "median [quartiles]\n".format(
-            results["arguments"]["steps"],
-            results["arguments"]["batch_size"],
-            results["arguments"]["optimizer"],
-            results["arguments"]["rounds"],
-        )
+    _measure.print_analysis(
+        "Time of one epoch, {steps} steps of {batch_size} examples, "
+        "{optimizer}, {rounds} rounds".format(**results["arguments"]),
+        results["time"],
+        LABELS,
+        _measure.TIME,
     )
-    print(
-        _measure.format_summaries(
-            results["time"],
-            LABELS,
-            {
-                "cpu_seconds": ("CPU seconds", 1.0),
-                "wall_seconds": ("wall seconds", 1.0),
-            },
-        )
-    )
-    print()
-    print(
-        _measure.format_ratios(
-            results["time"],
-            {"cpu_seconds": "CPU seconds", "wall_seconds": "wall seconds"},
-        )
-    )
-    print(
-        "\nPeak memory of a process, {} rounds: median [quartiles]\n".format(
-            results["arguments"]["memory_rounds"]
-        )
-    )
-    print(
-        _measure.format_summaries(
-            results["memory"],
-            {
-                variant: label
-                for variant, label in LABELS.items()
-                if variant in results["memory"]["summaries"]
-            },
-            {
-                "peak_bytes": ("peak, MiB", MEBIBYTE),
-                "growth_bytes": ("of these by the run, MiB", MEBIBYTE),
-            },
-        )
-    )
-    print()
-    print(
-        _measure.format_ratios(
-            results["memory"],
-            {"peak_bytes": "peak", "growth_bytes": "by the run"},
-        )
+    _measure.print_analysis(
+        "Peak memory of a process, {memory_rounds} rounds".format(
+            **results["arguments"]
+        ),
+        results["memory"],
+        LABELS,
+        _measure.MEMORY,
     )
 
 
@@ -362,13 +252,10 @@ def main(argv=None):
     return results
 
 
-def _fit(model, data, batch_size, options):
-    def run():
-        before = int(model.optimizer.iterations)
-        model.fit(data.x, data.y, batch_size=batch_size, verbose=0, **options)
-        return int(model.optimizer.iterations) - before
-
-    return run
+def _make_data(arguments):
+    return _networks.make_data(
+        arguments.steps * arguments.batch_size, arguments.seed
+    )
 
 
 def _predict(model, data, batch_size):
@@ -381,21 +268,16 @@ def _predict(model, data, batch_size):
 
 def _run_alone(variant, arguments):
     """Runs this script again for one variant, and reads what it prints."""
-    command = [sys.executable, __file__, f"--memory-of={variant}"]
-    for name in (
+    options = _measure.format_options(
+        arguments,
         "steps",
         "batch_size",
         "optimizer",
         "teacher_units",
         "student_units",
         "seed",
-    ):
-        option = name.replace("_", "-")
-        command.append(f"--{option}={getattr(arguments, name)}")
-    finished = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True
     )
-    return json.loads(finished.stdout.splitlines()[-1])
+    return _measure.run_alone(__file__, f"--memory-of={variant}", *options)
 
 
 if __name__ == "__main__":

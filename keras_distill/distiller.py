@@ -17,13 +17,14 @@ from keras_distill.losses.composition import Distillation
 from keras_distill.outputs import find_output_names
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
+from keras_distill.soft_targets import is_compound
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer.checks import NEEDS_LABELS
 from keras_distill.transfer.checks import BatchCheck
+from keras_distill.transfer.labeller import Labeller
 from keras_distill.transfer.labels import check_labels
 from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import weigh_classes
-from keras_distill.transfer.memory import Labeller
 from keras_distill.transfer.memory import Memory
 from keras_distill.transfer.memory import should_label
 from keras_distill.transfer.targets import check_keys
@@ -408,23 +409,24 @@ class Distiller(keras.Model):
             y = pack_targets(y, self._label(x, batch_size, verbose))
         sample_weight = match_weights(y, sample_weight)
         self._configure_step(class_weight)
-        return super().fit(
-            x=x,
-            y=y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size,
-            validation_freq=validation_freq,
-        )
+        with self._check.explaining():
+            return super().fit(
+                x=x,
+                y=y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_batch_size=validation_batch_size,
+                validation_freq=validation_freq,
+            )
 
     def train_on_batch(
         self,
@@ -729,9 +731,13 @@ class Distiller(keras.Model):
         for output, loss, weight in self._distillation.terms(names):
             teacher_output = teacher_outputs[output]
             student_output = student_outputs[output]
-            self._check.look(
-                "teacher", teacher_output, loss.teacher_from_logits, loss.axis
-            )
+            if not is_compound(teacher_output):
+                self._check.look(
+                    "teacher",
+                    teacher_output,
+                    loss.teacher_from_logits,
+                    loss.axis,
+                )
             self._check.look(
                 "student", student_output, loss.from_logits, loss.axis
             )

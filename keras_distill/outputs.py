@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_distill.soft_targets import map_outputs
+
 
 def shapes_agree(first, second):
     """Whether two shapes are equal, as far as their sizes are known."""
@@ -49,20 +51,28 @@ def flatten_like(outputs, **named):
 
     Args:
         outputs: The student's outputs.
-        **named: One structure of tensors, under its name.
+        **named: One structure of tensors (or of `TopKTargets` and the like),
+            under its name.
 
     Raises:
-        ValueError: If it has not one tensor for each of the outputs.
+        ValueError: If it has not one entry for each of the outputs.
     """
     ((name, structure),) = named.items()
+    received = keras.tree.flatten_with_path(map_outputs(_Leaf, structure))
     expected = keras.tree.flatten_with_path(outputs)
-    received = keras.tree.flatten_with_path(structure)
     if [path for path, _ in expected] != [path for path, _ in received]:
         raise ValueError(
             f"Expected `{name}` to have the structure of the outputs, "
             f"{_describe(outputs)}. Received: {_describe(structure)}"
         )
-    return [tensor for _, tensor in received]
+    return [leaf.content for _, leaf in received]
+
+
+class _Leaf:
+    """Keeps `keras.tree` from looking into what belongs to one output."""
+
+    def __init__(self, content):
+        self.content = content
 
 
 def _describe(structure):

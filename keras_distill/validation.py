@@ -45,6 +45,56 @@ def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
     return float(number)
 
 
+def check_integer(argument, value, *, low, high=math.inf):
+    """Returns `value` as an int, or says why it can not be one.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: What the user passed.
+        low: Smallest allowed value.
+        high: Largest allowed value. Defaults to no bound.
+
+    Returns:
+        A Python int.
+
+    Raises:
+        ValueError: If `value` is not an integer in the range.
+    """
+    valid = not isinstance(value, bool) and isinstance(value, numbers.Integral)
+    if not valid or not low <= value <= high:
+        expected = (
+            f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        )
+        raise ValueError(
+            f"Expected `{argument}` to be an integer, {expected}. "
+            f"Received: {argument}={value!r}"
+        )
+    return int(value)
+
+
+def check_temperatures(temperatures):
+    """Returns temperatures as a tuple of floats.
+
+    Raises:
+        ValueError: If they are not distinct positive numbers, one or more.
+    """
+    if not isinstance(temperatures, (list, tuple)) or not temperatures:
+        raise ValueError(
+            "Expected `temperatures` to be a list or tuple of positive "
+            f"numbers. Received: temperatures={temperatures!r}"
+        )
+    checked = tuple(
+        check_number("temperatures", temperature, low=0, low_allowed=False)
+        for temperature in temperatures
+    )
+    if len(set(checked)) < len(checked):
+        raise ValueError(
+            "Expected each of `temperatures` once. "
+            f"Received: temperatures={temperatures!r}"
+        )
+    return checked
+
+
 def suggest(name, known):
     """Returns a sentence with the name that was probably meant.
 

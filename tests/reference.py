@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.special import log_softmax
+from scipy.special import logsumexp
 from scipy.special import softmax
 
 
@@ -39,6 +40,57 @@ def logit_matching_gradient(teacher, student):
     z = student - student.mean(-1, keepdims=True)
     v = teacher - teacher.mean(-1, keepdims=True)
     return (z - v) / student.shape[-1]
+
+
+def is_top(teacher, k):
+    """Where the k largest logits of each row are."""
+    rank = np.argsort(np.argsort(-np.float64(teacher), -1), -1)
+    return rank < k
+
+
+def _log_buckets(logits, temperature, top, k):
+    """Log probabilities of the k classes, and of all others together."""
+    log_p = log_softmax(np.float64(logits) / temperature, -1)
+    kept = log_p[top].reshape(*log_p.shape[:-1], k)
+    rest = logsumexp(np.where(top, -np.inf, log_p), -1, keepdims=True)
+    return np.concatenate([kept, rest], -1)
+
+
+def top_k_crossentropy(teacher, student, temperature, k):
+    top = is_top(teacher, k)
+    log_p = _log_buckets(teacher, temperature, top, k)
+    log_q = _log_buckets(student, temperature, top, k)
+    return -(temperature**2) * np.sum(np.exp(log_p) * log_q, -1)
+
+
+def top_k_kl_divergence(teacher, student, temperature, k):
+    log_p = _log_buckets(teacher, temperature, is_top(teacher, k), k)
+    entropy = -np.sum(np.exp(log_p) * np.maximum(log_p, -1e9), -1)
+    return (
+        top_k_crossentropy(teacher, student, temperature, k)
+        - temperature**2 * entropy
+    )
+
+
+def top_k_gradient(teacher, student, temperature, k):
+    top = is_top(teacher, k)
+    log_p = log_softmax(np.float64(teacher) / temperature, -1)
+    log_q = log_softmax(np.float64(student) / temperature, -1)
+    p_rest = np.where(top, 0, np.exp(log_p)).sum(-1, keepdims=True)
+    within = softmax(np.where(top, -np.inf, log_q), -1)
+    q = np.exp(log_q)
+    return temperature * np.where(top, q - np.exp(log_p), q - p_rest * within)
+
+
+def entropy_within_rest(teacher, temperature, k):
+    """What the crossentropy of buckets leaves out, times T^2."""
+    top = is_top(teacher, k)
+    p = softmax(np.float64(teacher) / temperature, -1)
+    within = softmax(
+        np.where(top, -np.inf, np.float64(teacher) / temperature), -1
+    )
+    logs = np.log(np.where(within > 0, within, 1.0))
+    return -(temperature**2) * np.sum(np.where(top, 0, p) * logs, -1)
 
 
 def hard_crossentropy(labels, student):

@@ -7,6 +7,7 @@ from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.masking import set_keras_mask
 from keras.src.backend.common.tensor_attributes import get_tensor_attr
 from keras.src.backend.common.tensor_attributes import set_tensor_attr
+from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.array_data_adapter import (
     can_convert_arrays,
 )
@@ -23,6 +24,7 @@ def flatten_layers(model):
 __all__ = [
     "can_convert_arrays",
     "flatten_layers",
+    "get_data_adapter",
     "get_keras_mask",
     "get_tensor_attr",
     "set_keras_mask",

@@ -1,4 +1,9 @@
+import os
+
 import tensorflow as tf
+
+# What reading and writing of records raises.
+RecordError = tf.errors.OpError
 
 # What a compiled step raises when an operation meets impossible values.
 NumericsError = tf.errors.InvalidArgumentError
@@ -65,3 +70,13 @@ def unscale_loss(value):
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     return value if replicas == 1 else value * replicas
+
+
+def write_records(path):
+    """Returns an object with `write(content)` and `close()`."""
+    return tf.io.TFRecordWriter(os.fspath(path))
+
+
+def read_records(path):
+    """Yields the content of each TFRecord in a file, as bytes."""
+    yield from tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()

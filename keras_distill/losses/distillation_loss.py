@@ -4,7 +4,11 @@ import keras
 from keras import ops
 
 from keras_distill.logits import to_logits
+from keras_distill.losses.conditions import require_temperature
 from keras_distill.outputs import shapes_agree
+from keras_distill.soft_targets import EnsembleTargets
+from keras_distill.soft_targets import TopKTargets
+from keras_distill.soft_targets import is_compound
 
 # The logarithm of the smallest normal float32.
 LOG_SMALLEST = -87.33654
@@ -84,15 +88,29 @@ class DistillationLoss(keras.losses.Loss):
         self.axis = int(axis)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        if not is_compound(y_true):
+            y_true = to_logits(
+                y_true, self.teacher_from_logits, self.teacher_log_zero
+            )
         return super().__call__(
-            to_logits(y_true, self.teacher_from_logits, self.teacher_log_zero),
+            y_true,
             to_logits(y_pred, self.from_logits, self.student_log_zero),
             sample_weight=sample_weight,
         )
 
     def call(self, y_true, y_pred):
+        y_true = keras.tree.map_structure(ops.stop_gradient, y_true)
+        if isinstance(y_true, TopKTargets):
+            _check_top_k(y_true, y_pred.shape, self)
+            return self.compare_top_k(y_true, y_pred)
+        if isinstance(y_true, EnsembleTargets):
+            # Averaged at 1 for a loss without a temperature.
+            temperature = getattr(self, "temperature_variable", 1.0)
+            y_true = require_temperature(
+                y_true, ops.cast(temperature, self.dtype)
+            )
         _check_shapes(y_true.shape, y_pred.shape, self.axis)
-        return self.compare(ops.stop_gradient(y_true), y_pred)
+        return self.compare(y_true, y_pred)
 
     def compare(self, teacher_logits, student_logits):
         """Returns the loss of each sample.
@@ -107,6 +125,22 @@ class DistillationLoss(keras.losses.Loss):
         raise NotImplementedError(
             f"{type(self).__name__} has to implement "
             "`compare(teacher_logits, student_logits)`."
+        )
+
+    def compare_top_k(self, targets, student_logits):
+        """Returns the loss of each sample from the teacher's top k logits.
+
+        Args:
+            targets: `keras_distill.TopKTargets`.
+            student_logits: Tensor of shape `(batch, ..., classes)`.
+
+        Returns:
+            Tensor of that shape without the axis of the classes.
+        """
+        raise ValueError(
+            f"{type(self).__name__} needs the logits of all classes. Of the "
+            "top k `SoftTargetCrossentropy` and `SoftTargetKLDivergence` can "
+            "be had. Received: y_true of type TopKTargets"
         )
 
     def get_config(self):
@@ -124,6 +158,29 @@ def _check_flag(argument, value):
         raise ValueError(
             f"Expected `{argument}` to be True or False. "
             f"Received: {argument}={value!r}"
+        )
+
+
+def _check_top_k(targets, student_shape, loss):
+    shape = tuple(targets.logits.shape)
+    if loss.axis not in (-1, len(student_shape) - 1):
+        raise ValueError(
+            "Top-k targets have the classes in the last axis. "
+            f"Received: axis={loss.axis}"
+        )
+    if keras.backend.result_type(loss.dtype, "float32") != loss.dtype:
+        raise ValueError(
+            "Top-k targets need a loss in float32, as half precision can not "
+            f"count classes. Received: dtype={loss.dtype}"
+        )
+    if (
+        not shapes_agree(shape[:-1], tuple(student_shape[:-1]))
+        or not shape[-1] < student_shape[-1]
+    ):
+        raise ValueError(
+            "Expected top-k targets of the student's shape, with fewer than "
+            f"all of its classes. Received: logits of shape {shape}, and a "
+            f"student's of {tuple(student_shape)}"
         )
 
 

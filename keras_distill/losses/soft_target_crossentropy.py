@@ -2,7 +2,7 @@ import keras
 from keras import ops
 
 from keras_distill.losses.soft_target_loss import SoftTargetLoss
-from keras_distill.losses.soft_target_loss import soften
+from keras_distill.losses.temperature import soften
 
 
 def soft_target_crossentropy(

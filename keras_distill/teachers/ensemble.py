@@ -8,7 +8,7 @@ from keras_distill.logits import call_model
 from keras_distill.logits import mark
 from keras_distill.logits import to_logits
 from keras_distill.losses.distillation_loss import LOG_SMALLEST
-from keras_distill.losses.soft_target_loss import soften
+from keras_distill.losses.temperature import soften
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import shapes_agree
 from keras_distill.validation import check_number

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_distill.backend.keras_internals import flatten_layers
+from keras_distill.fingerprints import fingerprint_model
 from keras_distill.logits import are_marked
 from keras_distill.logits import call_model
 from keras_distill.logits import mark
@@ -44,12 +45,32 @@ class Teacher:
             )
 
     @property
+    def is_ensemble(self):
+        """Whether it is an `Ensemble`."""
+        return isinstance(self.given, Ensemble)
+
+    @property
     def averages_at_a_temperature(self):
         """Whether the outputs depend on the temperature of the losses."""
-        return (
-            isinstance(self.given, Ensemble)
-            and self.given.combine == "arithmetic"
-        )
+        return self.is_ensemble and self.given.combine == "arithmetic"
+
+    def input_ranks(self):
+        """Returns the ranks of the inputs of a batch, or `None`.
+
+        They are known of a model that was built from `keras.Input`.
+        """
+        model = self.given.models[0] if self.is_ensemble else self.given
+        inputs = getattr(model, "inputs", None)
+        return [len(each.shape) for each in inputs] if inputs else None
+
+    def fingerprint(self):
+        """Returns a hash of architecture and weights, or `None`.
+
+        There is none of a function, of which nobody knows what it depends on.
+        """
+        if self.weights() is None:
+            return None
+        return fingerprint_model(self.given)
 
     def weights(self):
         """Returns all weights, or `None` of what is no Keras model."""
@@ -99,7 +120,7 @@ class Teacher:
         Returns:
             Outputs in the teacher's structure, as `to_logits` takes them.
         """
-        if isinstance(self.given, Ensemble):
+        if self.is_ensemble:
 
             def temperatures_of(outputs):
                 names = name_outputs(outputs, output_names)

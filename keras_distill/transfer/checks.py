@@ -1,5 +1,7 @@
 """What is wrong with a transfer set is said before it does harm."""
 
+import contextlib
+import re
 import warnings
 
 import keras
@@ -12,6 +14,10 @@ from keras_distill.backend import unscale_loss
 from keras_distill.logits import are_marked
 from keras_distill.logits import mark
 from keras_distill.logits import to_logits
+from keras_distill.losses.conditions import OTHER_CLASSES
+from keras_distill.losses.conditions import OTHER_TEMPERATURE
+from keras_distill.soft_targets import is_compound
+from keras_distill.soft_targets import map_outputs
 
 _NOT_FINITE = "The soft targets are not finite"
 _NEEDS_LABELS = "The data has no labels"
@@ -21,6 +27,16 @@ NEEDS_LABELS = (
     "only some examples have labels, give the others the label -1 and the "
     "loss `ignore_class=-1`. Received: y=None"
 )
+_FIXES = {
+    "teacher": (
+        "Pass `teacher_from_logits=False` to the distillation loss "
+        "(`from_logits=False` if the student's are probabilities too)"
+    ),
+    "student": (
+        "Pass `from_logits=False` to the distillation loss (with "
+        "`teacher_from_logits=True` if the teacher's are logits)"
+    ),
+}
 # A few rows tell logits from probabilities.
 _ROWS = 8
 
@@ -32,9 +48,14 @@ class BatchCheck:
     step before a weight changes, and a handful of rows is tested for being
     probabilities where logits are expected. Outside, `run` turns what it found
     into an error or a warning.
+
+    Args:
+        fixes: Dict from `"teacher"` and `"student"` to what to do where their
+            outputs look like probabilities. Defaults to what `compile` can do.
     """
 
-    def __init__(self):
+    def __init__(self, fixes=None):
+        self._fixes = fixes or _FIXES
         self._batches = keras.metrics.Sum(name="batches")
         self._deviations = {
             who: keras.metrics.Mean(name=f"{who}_deviation")
@@ -56,12 +77,12 @@ class BatchCheck:
         """Returns soft targets that stop the step where they are not finite.
 
         Args:
-            soft_targets: Structure of tensors.
+            soft_targets: Structure of tensors, `TopKTargets` and the like.
 
         Raises:
             ValueError: If they are not floating point numbers.
         """
-        return keras.tree.map_structure(_check_output, soft_targets)
+        return map_outputs(_check_output, soft_targets)
 
     def only_soft(self, alpha):
         """Returns `alpha`, or stops the step where it is below 1.
@@ -102,17 +123,23 @@ class BatchCheck:
             ValueError: If the soft targets were not finite, or a label was
                 outside of the classes.
         """
-        try:
+        with self.explaining():
             result = step(*args)
+        if not self._warned:
+            self._warned = True
+            self._warn()
+        return result
+
+    @contextlib.contextmanager
+    def explaining(self):
+        """Turns the errors of operations that it knows into a `ValueError`."""
+        try:
+            yield
         except NumericsError as error:
             explanation = self._explain(str(error))
             if explanation is None:
                 raise
             raise ValueError(explanation) from None
-        if not self._warned:
-            self._warned = True
-            self._warn()
-        return result
 
     def _explain(self, message):
         if _NOT_FINITE in message:
@@ -124,8 +151,21 @@ class BatchCheck:
                 "float16 overflows above 65504; one that rules out classes "
                 "has to do so with a finite logit, such as -1e9."
             )
+        of_a_store = re.search(r"\bStoreError: (.*)", message)
+        if of_a_store:
+            return of_a_store[1]
         if _NEEDS_LABELS in message:
             return NEEDS_LABELS
+        if OTHER_TEMPERATURE in message:
+            return (
+                f"{OTHER_TEMPERATURE}. The mass of the classes outside of the "
+                "top k, and the mean of an ensemble, can not be had at "
+                "another temperature: name it when you make the soft targets "
+                "(`temperatures=...`). `SoftTargetStore.info()` lists those "
+                "of a store."
+            )
+        if OTHER_CLASSES in message:
+            return f"{OTHER_CLASSES}."
         if "label value" in message and "outside the valid range" in message:
             found = message[message.index("label value") :].split("Label")[0]
             return (
@@ -137,29 +177,21 @@ class BatchCheck:
         return None
 
     def _warn(self):
-        fixes = {
-            "teacher": (
-                "Pass `teacher_from_logits=False` to the distillation loss "
-                "(`from_logits=False` if the student's are probabilities too)"
-            ),
-            "student": (
-                "Pass `from_logits=False` to the distillation loss (with "
-                "`teacher_from_logits=True` if the teacher's are logits)"
-            ),
-        }
         for who in sorted(self._looked_at):
             # Of an empty batch it is negative.
             if 0 <= float(self._deviations[who].result()) < 1e-2:
                 warnings.warn(
                     f"The {who}'s outputs look like probabilities (rows in "
-                    "[0, 1] that sum to 1), but the distillation loss takes "
-                    f"them for logits. {fixes[who]}, or take the softmax out "
+                    "[0, 1] that sum to 1), but are taken for logits. "
+                    f"{self._fixes[who]}, or take the softmax out "
                     f"of the {who}.",
                     stacklevel=2,
                 )
 
 
 def _check_output(outputs):
+    if is_compound(outputs):
+        return outputs._replace(logits=_check_output(outputs.logits))
     dtype = keras.backend.standardize_dtype(outputs.dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(

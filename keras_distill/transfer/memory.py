@@ -1,6 +1,5 @@
 """Soft targets of arrays, computed once and kept in memory."""
 
-import hashlib
 import math
 import typing
 import warnings
@@ -10,9 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend.keras_internals import can_convert_arrays
-from keras_distill.logits import are_marked
+from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.logits import mark
-from keras_distill.logits import to_logits
 from keras_distill.transfer.targets import unpack_targets
 
 # What `cache="auto"` may take: 1 GiB.
@@ -77,7 +75,7 @@ class Memory:
         Raises:
             ValueError: If the teacher's outputs are not finite.
         """
-        key = (_fingerprint(x), labeller.fingerprint())
+        key = (fingerprint_arrays(x), labeller.fingerprint())
         if key != self._key:
             if verbose:
                 print("The teacher labels the transfer set, once:")
@@ -134,48 +132,6 @@ class Memory:
                 "another. Pass `cache=False` to `fit` where the temperature "
                 f"changes. Received: temperature={temperatures}"
             )
-
-
-class Labeller(keras.Model):
-    """A teacher as a Keras model, for the sake of its `predict`.
-
-    Args:
-        teacher: `Teacher`.
-        distillation: `Distillation`: an ensemble is averaged at its
-            temperature.
-        output_names: Names of the student's outputs, or `None`.
-        look: As in `Teacher`.
-    """
-
-    def __init__(self, teacher, distillation, output_names, look):
-        super().__init__(autocast=False)
-        self.teacher = teacher
-        self._distillation = distillation
-        self._output_names = output_names
-        self._look = look
-        self.known_logits = ()
-
-    def call(self, inputs):
-        outputs = self.teacher(
-            inputs, self._distillation, self._output_names, self._look
-        )
-        self.known_logits = tuple(
-            are_marked(output) for output in keras.tree.flatten(outputs)
-        )
-        return keras.tree.map_structure(_standardize, outputs)
-
-    def temperatures(self):
-        """The temperatures on which the outputs depend, or `None`."""
-        if not self.teacher.averages_at_a_temperature:
-            return None
-        return self._distillation.present_temperatures()
-
-    def fingerprint(self):
-        """Returns what is equal as long as the outputs are."""
-        weights = self.teacher.weights()
-        # Nobody knows what else a function depends on.
-        identity = object() if weights is None else id(self.teacher.given)
-        return identity, _fingerprint(weights or []), self.temperatures()
 
 
 def should_label(cache, data, teacher, student, distributed):
@@ -247,17 +203,6 @@ def estimate_bytes(x, student):
     return sum(4 * examples * math.prod(shape) for shape in shapes)
 
 
-def _standardize(outputs):
-    if not keras.backend.is_float_dtype(outputs.dtype):
-        raise ValueError(
-            "Expected floating point logits as soft targets. Received: "
-            f"dtype={outputs.dtype}. Does the teacher return class ids?"
-        )
-    # NumPy has no bfloat16, and half precision is cast up by the losses.
-    dtype = keras.backend.result_type(outputs.dtype, "float32")
-    return ops.cast(to_logits(outputs), dtype)
-
-
 def _check_finite(soft_targets):
     finite = np.isfinite(soft_targets).reshape(len(soft_targets), -1).all(-1)
     if not finite.all():
@@ -268,13 +213,3 @@ def _check_finite(soft_targets):
             "The student has not been trained. Look at the inputs; a teacher "
             "in float16 overflows above 65504."
         )
-
-
-def _fingerprint(arrays):
-    """Returns a hash of all bytes in a structure of arrays."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path, array in keras.tree.flatten_with_path(arrays):
-        array = np.ascontiguousarray(ops.convert_to_numpy(array))
-        digest.update(repr((path, array.shape, array.dtype)).encode())
-        digest.update(array.view(np.uint8).data)
-    return digest.digest()

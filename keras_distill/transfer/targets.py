@@ -7,6 +7,9 @@ soft targets, it is a dict: `{"labels": ..., "soft_targets": ...}`, or
 
 import keras
 
+from keras_distill.soft_targets import is_compound
+from keras_distill.soft_targets import map_outputs
+
 
 def pack_targets(labels, soft_targets):
     """Returns one `y` from the labels (or `None`) and the soft targets."""
@@ -34,7 +37,12 @@ def unpack_weights(sample_weight):
             for each part of a structured `y`: then a dict like `y`.
     """
     if _is_packed(sample_weight):
-        return sample_weight.get("labels"), sample_weight["soft_targets"]
+        # One for each tensor of what belongs to an output: the same.
+        soft = map_outputs(
+            lambda node: node[0] if is_compound(node) else node,
+            sample_weight["soft_targets"],
+        )
+        return sample_weight.get("labels"), soft
     return sample_weight, sample_weight
 
 

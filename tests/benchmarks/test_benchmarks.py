@@ -8,10 +8,12 @@ import json
 import pathlib
 import statistics
 
+import keras
 import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 SECONDS = ("cpu_seconds", "wall_seconds")
+BYTES = ("peak_bytes", "growth_bytes")
 
 
 @pytest.fixture
@@ -63,6 +65,21 @@ def check_ratio(analysis, name, quantity, expected):
     ratio = analysis["ratios"][name][quantity]
     assert ratio["values"] == pytest.approx(expected)
     assert ratio["median"] == pytest.approx(statistics.median(expected))
+
+
+def check_quotient(analysis, name, above, below, quantities):
+    for quantity in quantities:
+        numerators, denominators = (
+            values(analysis["samples"], variant, quantity)
+            for variant in (above, below)
+        )
+        quotients = [
+            numerator / denominator
+            for numerator, denominator in zip(
+                numerators, denominators, strict=True
+            )
+        ]
+        check_ratio(analysis, name, quantity, quotients)
 
 
 def check_json(path, results, capsys):
@@ -123,10 +140,8 @@ def test_training(load, tmp_path, capsys):
     memory = results["memory"]
     peers = ("keras_distill", "keras_distillation")
     check_samples(memory["samples"], peers, rounds=1, steps=3)
-    for quantity in ("peak_bytes", "growth_bytes"):
-        check_summaries(memory, peers, [quantity])
-        b, c = (values(memory["samples"], peer, quantity) for peer in peers)
-        check_ratio(memory, "b / c", quantity, [b[0] / c[0]])
+    check_summaries(memory, peers, BYTES)
+    check_quotient(memory, "b / c", *peers, BYTES)
     assert memory["ratios"]["b / c"]["target"] == 1.0
 
     check_json(path, results, capsys)
@@ -150,16 +165,8 @@ def test_jit_compile(load, tmp_path, capsys):
     check_samples(time["samples"], variants, rounds=2, steps=2)
     check_samples(time["first_runs"], variants, rounds=1, steps=2)
     check_summaries(time, variants, SECONDS)
+    check_quotient(time, "dropout: xla / none", *variants, SECONDS)
     for quantity in SECONDS:
-        xla, none = (
-            values(time["samples"], variant, quantity) for variant in variants
-        )
-        check_ratio(
-            time,
-            "dropout: xla / none",
-            quantity,
-            [xla[i] / none[i] for i in range(2)],
-        )
         for variant in variants:
             assert time["compilations"][variant][quantity] == pytest.approx(
                 values(time["first_runs"], variant, quantity)[0]
@@ -170,11 +177,172 @@ def test_jit_compile(load, tmp_path, capsys):
     check_json(path, results, capsys)
 
 
-@pytest.mark.parametrize("name", ["training", "jit_compile"])
-@pytest.mark.parametrize("option", ["--rounds=0", "--steps=-1"])
-def test_counts_are_positive(load, name, option, capsys):
+TINY = ["--images=8", "--batch-size=4", "--teacher-units=3", "--seed=1"]
+
+
+def test_label_once_epoch(load, tmp_path, capsys):
+    label_once = load("label_once")
+    results = label_once.main(
+        [
+            "epoch",
+            *TINY,
+            "--rounds=2",
+            "--epochs=2",
+            "--student-units=2",
+            f"--output={tmp_path}/{{pair}}.json",
+        ]
+    )
+
+    time = results["time"]
+    check_samples(time["samples"], label_once.EPOCH_LABELS, rounds=2, steps=4)
+    check_summaries(time, label_once.EPOCH_LABELS, SECONDS)
+    for name, above, below in (
+        ("from memory / arrays", "memory", "arrays"),
+        ("from a store / dataset", "store", "dataset"),
+    ):
+        check_quotient(time, name, above, below, SECONDS)
+        assert time["ratios"][name]["target"] == 1.05
+
+    check_json(tmp_path / "dense.json", results, capsys)
+
+
+@pytest.mark.parametrize(
+    ("teachers", "epochs", "speedup"), [(1, 10, 1.2), (2, 1, None)]
+)
+def test_label_once_total(load, tmp_path, capsys, teachers, epochs, speedup):
+    label_once = load("label_once")
+    results = label_once.main(
+        [
+            "total",
+            *TINY,
+            "--rounds=1",
+            f"--teachers={teachers}",
+            f"--epochs={epochs}",
+            "--student-units=2",
+            f"--output={tmp_path}/{{teachers}}_{{epochs}}.json",
+        ]
+    )
+
+    time = results["time"]
+    check_samples(
+        time["samples"], label_once.TOTAL_LABELS, rounds=1, steps=2 * epochs
+    )
+    check_summaries(time, label_once.TOTAL_LABELS, SECONDS)
+    name, *others = time["ratios"]
+    check_quotient(time, name, "keras_distill", "keras_distillation", SECONDS)
+    target = time["ratios"][name]["target"]
+    assert target == (speedup and pytest.approx(1 / speedup))
+    assert others == [
+        "keras_distill / student.fit",
+        "keras.distillation / student.fit",
+    ]
+
+    path = tmp_path / f"{teachers}_{epochs}.json"
+    check_json(path, results, capsys)
+
+
+def test_label_once_create(load, tmp_path, capsys):
+    path = tmp_path / "create.json"
+    label_once = load("label_once")
+    results = label_once.main(
+        [
+            "create",
+            *TINY,
+            "--rounds=2",
+            "--memory-rounds=1",
+            "--memory-examples",
+            "6",
+            "5",
+            f"--output={path}",
+        ]
+    )
+
+    time = results["time"]
+    check_samples(time["samples"], label_once.CREATE_LABELS, rounds=2, steps=2)
+    check_summaries(time, label_once.CREATE_LABELS, SECONDS)
+    (name,) = time["ratios"]
+    check_quotient(time, name, "create", "predict", SECONDS)
+    assert time["ratios"][name]["target"] == pytest.approx(1 / 0.95)
+
+    memory = results["memory"]
+    numbers = ("5 examples", "6 examples")
+    check_samples(memory["samples"], numbers, rounds=1, steps=2)
+    check_summaries(memory, numbers, BYTES)
+    check_quotient(memory, "6 examples / 5", *reversed(numbers), BYTES)
+
+    check_json(path, results, capsys)
+
+
+def test_label_once_convolutional_pair(load):
+    label_once = load("label_once")
+    pair = label_once.PAIRS["convolutional"]
+    teacher, student = pair.make_teacher(None), pair.make_student(None)
+    assert teacher.input_shape == student.input_shape == (None, *pair.shape)
+    assert teacher.output_shape == student.output_shape == (None, 10)
+    assert teacher.count_params() > 50 * student.count_params()
+    assert teacher.layers[-1].activation is keras.activations.linear
+
+
+def test_label_once_knows_mnist_as_dense(load, capsys):
     with pytest.raises(SystemExit):
-        load(name).main([option])
+        load("label_once").main(
+            ["epoch", "--pair=convolutional", "--data=mnist"]
+        )
+    assert "MNIST is for the dense pair" in capsys.readouterr().err
+
+
+def test_top_k(load, tmp_path, capsys):
+    path = tmp_path / "top_k.json"
+    top_k = load("top_k")
+    results = top_k.main(
+        [
+            "--rounds=2",
+            "--classes=20",
+            "--k=3",
+            "--steps=3",
+            "--batch-size=4",
+            "--units=2",
+            "--memory-rounds=1",
+            f"--output={path}",
+        ]
+    )
+
+    time = results["time"]
+    check_samples(time["samples"], top_k.LABELS, rounds=2, steps=3)
+    check_summaries(time, top_k.LABELS, SECONDS)
+    check_quotient(
+        time, "loss: top-k / all", "top-k loss", "dense loss", SECONDS
+    )
+    check_quotient(
+        time, "step: top-k / all", "top-k step", "dense step", SECONDS
+    )
+
+    memory = results["memory"]
+    variants = ("top-k step", "dense step")
+    check_samples(memory["samples"], variants, rounds=1, steps=3)
+    check_summaries(memory, variants, BYTES)
+    check_quotient(memory, "top-k / all", *variants, BYTES)
+
+    check_json(path, results, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("training", ["--rounds=0"]),
+        ("training", ["--steps=-1"]),
+        ("jit_compile", ["--rounds=0"]),
+        ("jit_compile", ["--steps=-1"]),
+        ("label_once", ["epoch", "--rounds=0"]),
+        ("label_once", ["total", "--teachers=-1"]),
+        ("label_once", ["create", "--memory-examples", "1", "0"]),
+        ("top_k", ["--rounds=0"]),
+        ("top_k", ["--k=-1"]),
+    ],
+)
+def test_counts_are_positive(load, name, options, capsys):
+    with pytest.raises(SystemExit):
+        load(name).main(options)
     assert "expected a positive integer" in capsys.readouterr().err
 
 

@@ -1,0 +1,98 @@
+"""Hashes that tell whether inputs and teachers are those of before.
+
+XXH3 finds what changed by accident at the speed of memory. It is no protection
+from somebody who wants two inputs to look the same.
+"""
+
+import json
+
+import keras
+import numpy as np
+import xxhash
+from keras import ops
+
+from keras_distill.backend.keras_internals import flatten_layers
+
+
+def fingerprint_arrays(arrays):
+    """Returns a hash of all bytes in a structure of arrays, in hexadecimal."""
+    digest = xxhash.xxh3_128()
+    for path, array in keras.tree.flatten_with_path(arrays):
+        array = np.ascontiguousarray(ops.convert_to_numpy(array))
+        digest.update(repr((path, array.shape, array.dtype)).encode())
+        digest.update(array.view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def fingerprint_examples(arrays):
+    """Returns one hash for each example of a batch.
+
+    Args:
+        arrays: List of arrays of shape `(batch, ...)`, of numbers or bytes.
+
+    Returns:
+        Array of shape `(batch,)` and dtype uint32.
+    """
+    digests = [0] * len(arrays[0])
+    for array in arrays:
+        rows = _as_bytes(array)
+        digests = [
+            xxhash.xxh3_64_intdigest(row, seed)
+            for row, seed in zip(rows, digests, strict=True)
+        ]
+    return np.array(digests, "uint64").astype("uint32")
+
+
+def fingerprint_model(model):
+    """Returns a hash of a model's architecture and weights, in hexadecimal.
+
+    Names do not count: Keras numbers them through, so that the same model has
+    other ones in another process.
+
+    Args:
+        model: `keras.Model`.
+    """
+    digest = xxhash.xxh3_128()
+    digest.update(json.dumps(_describe(model), sort_keys=True).encode())
+    digest.update(fingerprint_arrays(model.weights).encode())
+    return digest.hexdigest()
+
+
+def _as_bytes(array):
+    """Returns a sequence of buffers, one for each row."""
+    array = np.asarray(array)
+    if array.dtype.kind in "OSU":
+        # Strings come in any length: their lengths are hashed, too.
+        return [repr(np.asarray(row).tolist()).encode() for row in array]
+    array = np.ascontiguousarray(array)
+    return array.reshape(len(array), -1).view(np.uint8)
+
+
+def _describe(model):
+    """Returns what `get_config` says of a model, without names."""
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except (NotImplementedError, TypeError, ValueError):
+        # A subclassed model that can not be saved: its weights have to do.
+        return f"{type(model).__module__}.{type(model).__qualname__}"
+    names: dict[str, str] = {}
+    for layer in flatten_layers(model):
+        names.setdefault(layer.name, f"layer {len(names)}")
+    return _rename(config, names)
+
+
+def _rename(config, names):
+    if isinstance(config, dict):
+        return {
+            str(key): _rename(value, names)
+            for key, value in config.items()
+            # They say how a model was trained and called, not what it is.
+            if key not in ("compile_config", "build_config")
+        }
+    if isinstance(config, (list, tuple)):
+        return [_rename(value, names) for value in config]
+    if isinstance(config, str):
+        return names.get(config, config)
+    if config is None or isinstance(config, (bool, int, float)):
+        return config
+    return repr(config)

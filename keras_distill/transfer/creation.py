@@ -1,0 +1,225 @@
+"""How a `SoftTargetStore` comes to be: the run through the transfer set."""
+
+import json
+import math
+import pathlib
+import typing
+
+import filelock
+import keras
+import numpy as np
+
+from keras_distill.fingerprints import fingerprint_examples
+from keras_distill.transfer import shards
+from keras_distill.transfer.records import RecordFormat
+from keras_distill.transfer.records import get_fingerprints
+
+
+class Plan(typing.NamedTuple):
+    """What a worker has to do.
+
+    Args:
+        folder: `pathlib.Path` of the store.
+        format: `RecordFormat`.
+        config: What the manifest begins with, as JSON has it: the same in
+            every worker and every run.
+        worker: Number of this worker.
+    """
+
+    folder: pathlib.Path
+    format: RecordFormat
+    config: dict
+    worker: int
+
+    def is_own(self, shard):
+        """Whether this worker writes a shard."""
+        return shard % self.config["workers"] == self.worker
+
+
+def lock(folder, worker, workers):
+    """Returns a context in which no other process is the same worker.
+
+    The operating system frees the lock when the process ends, however it ends.
+
+    Raises:
+        RuntimeError: If there is such a process.
+    """
+    try:
+        return filelock.FileLock(
+            folder / f".worker-{worker}-of-{workers}.lock"
+        ).acquire(blocking=False)
+    except filelock.Timeout:
+        raise RuntimeError(
+            f"Another process is creating the store {folder}. Several share "
+            "the work where each of the n has a `shard=(i, n)` of its own. "
+            f"Received: shard={(worker, workers)}"
+        ) from None
+
+
+def begin(plan):
+    """Writes the manifest, or sees to it that the one there is the same.
+
+    Returns:
+        The manifest that is there.
+
+    Raises:
+        ValueError: If the store was begun with something else.
+    """
+    path = plan.folder / shards.MANIFEST
+    try:
+        shards.write_json(path, plan.config, plan.worker, replace=False)
+    except FileExistsError:
+        manifest = json.loads(path.read_text())
+        for key, value in plan.config.items():
+            if manifest.get(key) != value:
+                raise ValueError(
+                    f"The store {plan.folder} was begun with another `{key}`: "
+                    f"{manifest.get(key)!r}. Call `create` as before to go on "
+                    "with it, or with another path. "
+                    f"Received: {value!r}"
+                ) from None
+        if "shards" in manifest:
+            # A former run may have ended just before it did so.
+            shards.remove_notes(plan.folder)
+        return manifest
+    return plan.config
+
+
+def label(plan, batches, predict, show):
+    """Writes what is missing of the shards of a worker.
+
+    Args:
+        plan: `Plan`.
+        batches: Iterable of the inputs of each batch, as arrays.
+        predict: Function of these that returns the soft targets as arrays.
+        show: Function that is shown the number of examples so far, and how
+            many of them were labelled.
+
+    Returns:
+        The number of all examples.
+
+    Raises:
+        ValueError: If the transfer set is not that of a former run, or soft
+            targets can not be stored.
+        OSError: If a shard can not be written.
+    """
+    size = plan.config["examples_per_shard"]
+    notes = shards.read_notes(plan.folder)
+    former = _Former(plan, notes)
+    position = labelled = 0
+    writer = None
+    try:
+        for x in batches:
+            fingerprints = fingerprint_examples(keras.tree.flatten(x))
+            stop = position + len(fingerprints)
+            parts = _split(position, stop, size)
+            if any(plan.is_own(n) and n not in notes for n, *_ in parts):
+                records = plan.format.encode(predict(x), fingerprints, position)
+                labelled += len(records)
+            for number, start, end in parts:
+                part = slice(start - position, end - position)
+                if not plan.is_own(number):
+                    continue
+                if number in notes:
+                    former.check(
+                        number, start - number * size, fingerprints[part]
+                    )
+                    continue
+                if writer is None:
+                    writer = shards.ShardWriter(
+                        plan.folder, number, plan.format.record, plan.worker
+                    )
+                writer.write(records[part])
+                if end == (number + 1) * size:
+                    writer.commit()
+                    writer = None
+            position = stop
+            show(position, labelled)
+        if writer is not None:
+            writer.commit()
+    except BaseException:
+        if writer is not None:
+            writer.abandon()
+        raise
+    return position
+
+
+def finish(plan, examples):
+    """Completes the manifest once all shards are there.
+
+    Args:
+        plan: `Plan`.
+        examples: The number of all examples, those of other workers included.
+
+    Returns:
+        Whether they are.
+
+    Raises:
+        ValueError: If a former run saw another number of examples.
+    """
+    size = plan.config["examples_per_shard"]
+    notes = shards.read_notes(plan.folder)
+    expected = {
+        number: min(size, examples - number * size)
+        for number in range(math.ceil(examples / size))
+    }
+    for number, note in notes.items():
+        if note["examples"] != expected.get(number, 0):
+            raise _other_data(
+                plan, f"it has {examples} examples, and had another number"
+            )
+    if len(notes) < len(expected):
+        return False
+    shards.write_json(
+        plan.folder / shards.MANIFEST,
+        {
+            **plan.config,
+            "examples": examples // plan.config["views"],
+            "shards": [notes[number] for number in sorted(notes)],
+        },
+        plan.worker,
+    )
+    shards.remove_notes(plan.folder)
+    return True
+
+
+class _Former:
+    """Compares a transfer set with the shards that are complete."""
+
+    def __init__(self, plan, notes):
+        self._plan = plan
+        self._notes = notes
+        self._number = None
+        self._fingerprints: typing.Any = None
+
+    def check(self, number, offset, fingerprints):
+        if number != self._number:
+            self._number = number
+            records = shards.read_shard(
+                self._plan.folder, self._notes[number], self._plan.format.record
+            )
+            self._fingerprints = get_fingerprints(records)
+        stored = self._fingerprints[offset : offset + len(fingerprints)]
+        if not np.array_equal(stored, fingerprints):
+            first = offset + number * self._plan.config["examples_per_shard"]
+            raise _other_data(
+                self._plan,
+                f"examples {first} to {first + len(fingerprints) - 1} differ",
+            )
+
+
+def _other_data(plan, how):
+    return ValueError(
+        f"The transfer set is not the one that the store {plan.folder} was "
+        f"begun with: {how}. Soft targets belong to their inputs, so these "
+        "have to come in the same order, and augmentation has to be an "
+        "`augment` that can be replayed."
+    )
+
+
+def _split(start, stop, size):
+    """Lists `(shard, start, stop)` for the shards that examples fall into."""
+    return [
+        (number, max(start, number * size), min(stop, (number + 1) * size))
+        for number in range(start // size, math.ceil(stop / size))
+    ]

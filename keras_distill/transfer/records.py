@@ -1,0 +1,231 @@
+"""How the soft targets of one example lie in bytes.
+
+A record is an element of a NumPy array with a structured dtype, little-endian
+and without padding: the fingerprint of the input, and for each output of the
+teacher
+
+    dense, float32   logits       float32, of the output's shape
+    dense, float16   largest      float16, one for each position
+                     logits       float16: the logits less `largest`
+    top-k            logits       float16 or float32, less the largest
+                     classes      the smallest unsigned integers that hold all
+                     log_sum_exp  float32, one for each temperature
+
+Half precision holds differences to the largest logit: where a class is
+probable its logit keeps its digits, however large the logits are.
+"""
+
+import json
+
+import keras
+import numpy as np
+
+from keras_distill.soft_targets import EnsembleTargets
+from keras_distill.soft_targets import TopKTargets
+from keras_distill.soft_targets import flatten_outputs
+from keras_distill.soft_targets import map_outputs
+
+DTYPES = ("float16", "float32")
+_FINGERPRINT = "fingerprint"
+
+
+class RecordFormat:
+    """Turns soft targets into records, and records into soft targets.
+
+    Args:
+        structure: The teacher's outputs as JSON has them: the position of each
+            in flat order, such as `0` for a single tensor, or
+            `{"color": 0, "shape": 1}`.
+        shapes: Shape of each output, without the batch.
+        dtype: `"float16"` or `"float32"`.
+        top_k: Number of logits that are kept, or `None` for all.
+        temperatures: Those that the soft targets serve, or `None` for all.
+    """
+
+    def __init__(self, structure, shapes, dtype, top_k, temperatures):
+        self.structure = structure
+        self.shapes = [tuple(shape) for shape in shapes]
+        self.dtype = dtype
+        self.top_k = top_k
+        self.temperatures = temperatures and tuple(temperatures)
+        self.record = np.dtype(
+            [
+                (_FINGERPRINT, "<u4"),
+                *(
+                    (f"{name}_{output}", *field)
+                    for output, shape in enumerate(self.shapes)
+                    for name, *field in self._fields(shape)
+                ),
+            ]
+        )
+
+    @classmethod
+    def of(cls, outputs, dtype, top_k, temperatures):
+        """Returns the format for what a teacher outputs.
+
+        Args:
+            outputs: A batch of outputs: arrays or `TopKTargets`, in any
+                structure of dicts and lists.
+            dtype: As in the class.
+            top_k: As in the class.
+            temperatures: As in the class.
+        """
+        shapes: list[tuple] = []
+
+        def number(output):
+            shape = np.shape(output[0] if top_k else output)[1:]
+            classes = int(output.num_classes.flat[0]) if top_k else shape[-1]
+            shapes.append((*shape[:-1], classes))
+            return len(shapes) - 1
+
+        structure = map_outputs(number, outputs)
+        # Tuples become lists, as in the JSON that it is read from.
+        structure = json.loads(json.dumps(structure))
+        return cls(structure, shapes, dtype, top_k, temperatures)
+
+    def get_config(self):
+        return {
+            "structure": self.structure,
+            "shapes": [list(shape) for shape in self.shapes],
+            "dtype": self.dtype,
+            "top_k": self.top_k,
+            "temperatures": self.temperatures and list(self.temperatures),
+        }
+
+    def _fields(self, shape):
+        """Lists name, dtype and shape of what is kept of an output."""
+        width = np.dtype(self.dtype).newbyteorder("<").str
+        if self.top_k is not None:
+            kept = (*shape[:-1], self.top_k)
+            ids = np.min_scalar_type(shape[-1] - 1).newbyteorder("<").str
+            return [
+                ("logits", width, kept),
+                ("classes", ids, kept),
+                (
+                    "log_sum_exp",
+                    "<f4",
+                    (*shape[:-1], len(self.temperatures)),
+                ),
+            ]
+        if self.dtype == "float32":
+            return [("logits", width, shape)]
+        return [("largest", width, shape[:-1]), ("logits", width, shape)]
+
+    def encode(self, outputs, fingerprints, position):
+        """Returns the records of a batch.
+
+        Args:
+            outputs: As in `of`.
+            fingerprints: Array of shape `(batch,)`.
+            position: Number of the first example, for error messages.
+
+        Returns:
+            Array of shape `(batch,)` and dtype `record`.
+
+        Raises:
+            ValueError: If a logit is not finite, or too large for the dtype,
+                or the outputs have another shape than those of before.
+        """
+        records = np.empty(len(fingerprints), self.record)
+        records[_FINGERPRINT] = fingerprints
+        for number, (output, shape) in enumerate(
+            zip(flatten_outputs(outputs), self.shapes, strict=True)
+        ):
+            logits = output.logits if self.top_k else output
+            _check_shape(logits, (*shape[:-1], self.top_k or shape[-1]))
+            _check_finite(logits, position)
+            if self.top_k:
+                records[f"logits_{number}"] = logits
+                records[f"classes_{number}"] = output.classes
+                records[f"log_sum_exp_{number}"] = output.log_sum_exp
+            elif self.dtype == "float32":
+                records[f"logits_{number}"] = logits
+            else:
+                largest, differences = _split(logits, position)
+                records[f"largest_{number}"] = largest
+                records[f"logits_{number}"] = differences
+        return records
+
+    def decode(self, records):
+        """Returns the soft targets in some records.
+
+        Args:
+            records: Array of dtype `record`, of shape `(batch,)` or `()`.
+
+        Returns:
+            What a loss takes, in the structure of the teacher's outputs:
+            float32 arrays, `TopKTargets` or `EnsembleTargets`.
+        """
+        flat = [
+            self._decode_output(records, number, shape)
+            for number, shape in enumerate(self.shapes)
+        ]
+        return keras.tree.map_structure(flat.__getitem__, self.structure)
+
+    def _decode_output(self, records, number, shape):
+        logits = records[f"logits_{number}"].astype("float32")
+        if self.top_k is not None:
+            log_sum_exp = records[f"log_sum_exp_{number}"]
+            return TopKTargets(
+                logits,
+                records[f"classes_{number}"].astype("int32"),
+                log_sum_exp.astype("float32"),
+                self._repeat_temperatures(log_sum_exp.shape),
+                np.full(log_sum_exp.shape[:-1], shape[-1], "int32"),
+            )
+        if self.dtype == "float16":
+            logits += records[f"largest_{number}"][..., np.newaxis]
+        if self.temperatures is None:
+            return logits
+        return EnsembleTargets(
+            logits, self._repeat_temperatures((*records.shape, 1))
+        )
+
+    def _repeat_temperatures(self, shape):
+        return np.broadcast_to(np.array(self.temperatures, "float32"), shape)
+
+
+def get_fingerprints(records):
+    """Returns the fingerprints of the inputs, uint32 of shape `(batch,)`."""
+    return records[_FINGERPRINT]
+
+
+def _split(logits, position):
+    """Returns the largest of the logits, and all less that, in float16."""
+    with np.errstate(over="ignore"):
+        largest = np.max(logits, axis=-1).astype("float16")
+        differences = (logits - largest[..., np.newaxis].astype("f4")).astype(
+            "float16"
+        )
+    finite = np.isfinite(differences)
+    if not finite.all():
+        raise ValueError(
+            "float16 does not hold the logits of example "
+            f"{_first(~finite, position)} (the first is 0), which reach from "
+            f"{np.min(logits):.4g} to {np.max(logits):.4g}. "
+            'Pass `dtype="float32"`.'
+        )
+    return largest, differences
+
+
+def _check_finite(logits, position):
+    finite = np.isfinite(logits)
+    if not finite.all():
+        raise ValueError(
+            "The soft targets are not finite: the teacher's logits for example "
+            f"{_first(~finite, position)} (the first is 0) hold a NaN or an "
+            "infinity. Look at the inputs; a teacher in float16 overflows "
+            "above 65504."
+        )
+
+
+def _check_shape(logits, shape):
+    if logits.shape[1:] != shape:
+        raise ValueError(
+            "Expected the teacher's outputs to have the same shape for every "
+            f"example. Received: {logits.shape[1:]} after {shape}"
+        )
+
+
+def _first(wrong, position):
+    return position + int(np.argmax(wrong.reshape(len(wrong), -1).any(-1)))

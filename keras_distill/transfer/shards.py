@@ -1,0 +1,215 @@
+"""The files of a `SoftTargetStore`.
+
+    manifest.json                 what the store holds, and checksums
+    soft_targets-00000.tfrecord   records of examples, many in a TFRecord
+
+While a store is created there are also
+
+    soft_targets-00000.json       what the manifest will say of that shard
+    soft_targets-00001.partial    the shard in progress
+
+A file gets its name when it is complete and on the disk. So a shard is there
+once its `.json` is, whatever happens to the process or the machine.
+"""
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import xxhash
+
+from keras_distill.backend import RecordError
+from keras_distill.backend import read_records
+from keras_distill.backend import write_records
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+_REMEDY = (
+    "Restore the file, or delete the store and call `SoftTargetStore.create` "
+    "again."
+)
+# In a TFRecord. Its own 16 bytes do not count among so many.
+_EXAMPLES_PER_RECORD = 256
+# A shard is what a crash may cost: whichever is reached first.
+_EXAMPLES_PER_SHARD = 16384
+_BYTES_PER_SHARD = 2**26
+
+
+class StoreError(ValueError):
+    """A store and the data it is asked for do not fit, or it is damaged."""
+
+
+def choose_shard_size(example_bytes, batch_size):
+    """Returns the number of examples in a shard, whole batches if possible."""
+    examples = min(_EXAMPLES_PER_SHARD, _BYTES_PER_SHARD // example_bytes)
+    return max(1, examples // batch_size) * batch_size
+
+
+def shard_path(folder, number):
+    return folder / f"soft_targets-{number:05d}.tfrecord"
+
+
+def note_path(folder, number):
+    return shard_path(folder, number).with_suffix(".json")
+
+
+def read_notes(folder):
+    """Returns what is known of the shards that are complete, by number."""
+    notes = {}
+    for path in folder.glob("soft_targets-*.json"):
+        notes[int(path.stem.rpartition("-")[2])] = json.loads(path.read_text())
+    return notes
+
+
+def remove_notes(folder):
+    """Removes what the manifest says by now."""
+    for path in folder.glob("soft_targets-*.json"):
+        path.unlink(missing_ok=True)
+
+
+def write_json(path, content, worker, replace=True):
+    """Writes a file that is there whole or not at all.
+
+    Args:
+        path: `pathlib.Path`.
+        content: What JSON can hold.
+        worker: Number of the worker that writes it.
+        replace: Whether to replace a file that is there. Defaults to `True`.
+
+    Raises:
+        FileExistsError: If there is one and it is not to be replaced.
+    """
+    # The same in every run, so that a killed one leaves nothing for good.
+    temporary = path.with_name(f".{path.name}.{worker}")
+    temporary.unlink(missing_ok=True)
+    try:
+        with open(temporary, "w") as file:
+            json.dump(content, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+class ShardWriter:
+    """Writes one shard, of which nothing is seen before it is complete.
+
+    Args:
+        folder: `pathlib.Path` of the store.
+        number: Number of the shard.
+        record: NumPy dtype of the records.
+        worker: Number of the worker.
+    """
+
+    def __init__(self, folder, number, record, worker):
+        self._folder = folder
+        self._number = number
+        self._worker = worker
+        self._partial = shard_path(folder, number).with_suffix(".partial")
+        self._digest = xxhash.xxh3_128()
+        self._waiting = np.empty(0, record)
+        self._examples = 0
+        with self._explain():
+            self._writer = write_records(self._partial)
+
+    def write(self, records):
+        """Appends records: an array of the dtype `record`."""
+        self._examples += len(records)
+        waiting = np.concatenate([self._waiting, records])
+        whole = len(waiting) - len(waiting) % _EXAMPLES_PER_RECORD
+        self._flush(waiting[:whole])
+        self._waiting = waiting[whole:]
+
+    def commit(self):
+        """Completes the shard and gives it its name."""
+        self._flush(self._waiting)
+        path = shard_path(self._folder, self._number)
+        with self._explain():
+            self._writer.close()
+            with open(self._partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(self._partial, path)
+            write_json(
+                note_path(self._folder, self._number),
+                {
+                    "file": path.name,
+                    "examples": self._examples,
+                    "bytes": path.stat().st_size,
+                    "checksum": self._digest.hexdigest(),
+                },
+                self._worker,
+            )
+
+    def abandon(self):
+        """Takes back what has been written, for instance on a full disk."""
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _flush(self, records):
+        with self._explain():
+            for first in range(0, len(records), _EXAMPLES_PER_RECORD):
+                content = records[first : first + _EXAMPLES_PER_RECORD]
+                content = content.tobytes()
+                self._digest.update(content)
+                self._writer.write(content)
+
+    @contextlib.contextmanager
+    def _explain(self):
+        try:
+            yield
+        except (OSError, RecordError) as error:
+            raise OSError(
+                f"Could not write shard {self._number} of {self._folder}: "
+                f"{error}. The shards that are complete stay valid: the same "
+                "call of `create` goes on after them."
+            ) from error
+
+
+def read_shard(folder, note, record):
+    """Reads all records of a shard.
+
+    Args:
+        folder: `pathlib.Path` of the store.
+        note: What the manifest says of the shard.
+        record: NumPy dtype of the records.
+
+    Returns:
+        Array of the dtype `record`.
+
+    Raises:
+        StoreError: If they are not those that were written.
+    """
+    path = folder / note["file"]
+    try:
+        content = b"".join(read_records(path))
+    except (OSError, RecordError) as error:
+        raise StoreError(
+            f"The shard {path} can not be read: it is missing, truncated or "
+            f"damaged ({error}). {_REMEDY}"
+        ) from error
+    if (
+        len(content) != note["examples"] * record.itemsize
+        or xxhash.xxh3_128_hexdigest(content) != note["checksum"]
+    ):
+        raise StoreError(
+            f"The shard {path} is truncated, damaged or that of another store: "
+            f"its checksum is not that of the manifest. {_REMEDY}"
+        )
+    return np.frombuffer(content, record)
+
+
+def _sync_folder(folder):
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,269 @@
+"""The losses on the k largest logits, against float64 NumPy."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import keras_distill
+from keras_distill import losses
+
+LOSSES = {
+    "crossentropy": (
+        losses.SoftTargetCrossentropy,
+        reference.top_k_crossentropy,
+    ),
+    "kl_divergence": (
+        losses.SoftTargetKLDivergence,
+        reference.top_k_kl_divergence,
+    ),
+}
+everyone = pytest.mark.parametrize("name", LOSSES)
+
+
+def random_logits(size, shape=(16, 10), seed=3):
+    rng = np.random.default_rng(seed)
+    return (size * rng.normal(size=(2, *shape))).astype("float32")
+
+
+def value_and_gradient(loss, targets, student):
+    student = tf.convert_to_tensor(student)
+    with tf.GradientTape() as tape:
+        tape.watch(student)
+        value = loss(targets, student)
+    gradient = tape.gradient(value, student)
+    return np.float64(value), np.float64(tf.cast(gradient, "float32"))
+
+
+def assert_matches(name, k, temperature, teacher, student):
+    make, expected_value = LOSSES[name]
+    targets = keras_distill.top_k_targets(teacher, k, (temperature,))
+    value, gradient = value_and_gradient(
+        make(temperature, reduction="sum"), targets, student
+    )
+    expected = expected_value(teacher, student, temperature, k)
+    np.testing.assert_allclose(
+        value,
+        expected.sum(),
+        rtol=3e-6,
+        # A rest of the teacher's below 1e-7 is not told from none.
+        atol=3e-7 * temperature**2 * (1 + np.ptp(student) / temperature),
+    )
+    np.testing.assert_allclose(
+        gradient,
+        reference.top_k_gradient(teacher, student, temperature, k),
+        rtol=2e-6,
+        atol=2e-6 * temperature,
+    )
+
+
+@everyone
+@pytest.mark.parametrize("k", [1, 3, 9])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+@pytest.mark.parametrize("size", [0.1, 3.0, 30.0, 1e4])
+def test_values_and_gradients(name, k, temperature, size):
+    teacher, student = random_logits(size)
+    assert_matches(name, k, temperature, teacher, student)
+
+
+@everyone
+@settings(max_examples=60, deadline=None)
+@given(
+    pair=arrays(
+        "float32",
+        (2, 3, 5),
+        elements=st.floats(-1e4, 1e4, width=32, allow_subnormal=False),
+    ),
+    k=st.integers(1, 4),
+    temperature=st.floats(0.25, 100.0),
+)
+def test_values_and_gradients_of_any_logits(name, pair, k, temperature):
+    # Of equal logits the choice is free, but the loss of the student is not.
+    distinct = pair[0] + np.linspace(0, 0.5, 5, dtype="float32")
+    hypothesis_temperature = float(np.float32(temperature))
+    if any(len(set(row)) < 5 for row in distinct):
+        return
+    assert_matches(name, k, hypothesis_temperature, distinct, pair[1])
+
+
+def test_gradient_is_the_closed_form():
+    """T (q_i - p_i) in the top k, T q_j (1 - p_rest / q_rest) elsewhere."""
+    teacher, student = random_logits(3.0)
+    temperature, k = 4.0, 3
+    p = np.exp(reference.log_softmax(np.float64(teacher) / temperature, -1))
+    q = np.exp(reference.log_softmax(np.float64(student) / temperature, -1))
+    top = reference.is_top(teacher, k)
+    p_rest = np.where(top, 0, p).sum(-1, keepdims=True)
+    q_rest = np.where(top, 0, q).sum(-1, keepdims=True)
+    np.testing.assert_allclose(
+        reference.top_k_gradient(teacher, student, temperature, k),
+        temperature * np.where(top, q - p, q * (1 - p_rest / q_rest)),
+        rtol=1e-9,
+    )
+
+
+@everyone
+def test_is_a_lower_bound_reached_where_the_rests_agree(name):
+    teacher, student = random_logits(3.0)
+    make, _ = LOSSES[name]
+    loss = make(2.0, reduction="none")
+    targets = keras_distill.top_k_targets(teacher, 4, (2.0,))
+    if name == "kl_divergence":
+        # Of the crossentropy the entropy within the rest is left out, too.
+        assert np.all(loss(targets, student) <= loss(teacher, student) + 1e-5)
+        np.testing.assert_allclose(loss(targets, teacher), 0, atol=1e-5)
+    top = reference.is_top(teacher, 4)
+    student = np.where(top, student, teacher + 0.7)
+    dense = np.float64(loss(teacher, student))
+    within = reference.entropy_within_rest(teacher, 2.0, 4)
+    if name == "kl_divergence":
+        within = 0.0
+    np.testing.assert_allclose(loss(targets, student), dense - within, 1e-5)
+
+
+def test_half_precision_keeps_the_sum_of_probabilities():
+    teacher, _ = random_logits(20.0, (50, 30))
+    targets = keras_distill.top_k_targets(teacher, 5, (1.0, 4.0), "float16")
+    logits = np.float64(targets.logits)
+    np.testing.assert_array_equal(logits, np.float64(np.float16(logits)))
+    shifted = np.float64(teacher) - teacher.max(-1, keepdims=True)
+    top = reference.is_top(teacher, 5)
+    for column, temperature in enumerate((1.0, 4.0)):
+        rest = np.where(top, 0, np.exp(shifted / temperature)).sum(-1)
+        kept = np.exp(logits / temperature).sum(-1)
+        np.testing.assert_allclose(
+            targets.log_sum_exp[:, column], np.log(rest + kept), atol=5e-7
+        )
+
+
+def test_targets_are_what_they_say():
+    teacher, _ = random_logits(5.0, (6, 3, 40))
+    targets = keras_distill.top_k_targets(teacher, 7)
+    order = np.argsort(-teacher, -1)[..., :7]
+    np.testing.assert_array_equal(targets.classes, order)
+    np.testing.assert_allclose(
+        targets.logits,
+        np.take_along_axis(teacher, order, -1) - teacher.max(-1, keepdims=True),
+    )
+    np.testing.assert_array_equal(
+        targets.temperatures, np.broadcast_to([1.0, 4.0], (6, 3, 2))
+    )
+    np.testing.assert_array_equal(targets.num_classes, np.full((6, 3), 40))
+    for column, temperature in enumerate((1.0, 4.0)):
+        shifted = np.float64(teacher) - teacher.max(-1, keepdims=True)
+        np.testing.assert_allclose(
+            targets.log_sum_exp[..., column],
+            np.log(np.exp(shifted / temperature).sum(-1)),
+            atol=3e-7,
+        )
+
+
+def test_several_positions_masks_and_weights():
+    teacher, student = random_logits(3.0, (4, 6, 9))
+    targets = keras_distill.top_k_targets(teacher, 3, (2.0,))
+    weights = np.random.default_rng(1).uniform(0, 2, (4, 6))
+    loss = losses.SoftTargetKLDivergence(2.0)
+    expected = reference.top_k_kl_divergence(teacher, student, 2.0, 3)
+    np.testing.assert_allclose(
+        loss(targets, student, sample_weight=weights),
+        np.mean(weights * expected),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_student_in_half_precision(dtype):
+    teacher, student = random_logits(3.0)
+    student = tf.cast(student, dtype)
+    targets = keras_distill.top_k_targets(teacher, 3, (4.0,))
+    value, gradient = value_and_gradient(
+        losses.SoftTargetCrossentropy(4.0), targets, student
+    )
+    exact = np.float32(tf.cast(student, "float32"))
+    expected = reference.top_k_crossentropy(teacher, exact, 4.0, 3)
+    np.testing.assert_allclose(value, expected.mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        gradient,
+        reference.top_k_gradient(teacher, exact, 4.0, 3) / len(exact),
+        atol=1e-2,
+    )
+
+
+def test_many_classes_keep_their_numbers():
+    """Class ids pass through the loss's dtype, which has to hold them."""
+    num_classes = 70_001
+    teacher = np.zeros((1, num_classes), "float32")
+    teacher[0, [70_000, 69_999]] = 12.0, 11.0
+    student = np.zeros((1, num_classes), "float32")
+    _, gradient = value_and_gradient(
+        losses.SoftTargetCrossentropy(1.0),
+        keras_distill.top_k_targets(teacher, 2, (1.0,)),
+        student,
+    )
+    assert list(np.argsort(gradient[0])[:2]) == [70_000, 69_999]
+
+
+def test_training_equals_plain_gradient_descent(data, make_model):
+    """Through `fit`, from arrays, with weights and a validation split."""
+    x, _ = data
+    teacher = make_model(seed=5).predict(x, verbose=0)
+    student = make_model(seed=1)
+    kernel, bias = map(np.float64, student.get_weights())
+    weights = np.linspace(0.5, 2.0, len(x))
+    distiller = keras_distill.Distiller(student=student)
+    distiller.compile(
+        keras.optimizers.SGD(0.1),
+        distillation_loss=losses.SoftTargetCrossentropy(4.0),
+    )
+    history = distiller.fit(
+        x,
+        {"soft_targets": keras_distill.top_k_targets(teacher, 2)},
+        sample_weight=weights,
+        batch_size=11,
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+    ).history
+    for epoch in range(3):
+        values = []
+        for rows in (slice(0, 11), slice(11, 22)):
+            z = np.float64(x[rows]) @ kernel + bias
+            value = reference.top_k_crossentropy(teacher[rows], z, 4.0, 2)
+            values.append(np.mean(weights[rows] * value))
+            gradient = reference.top_k_gradient(teacher[rows], z, 4.0, 2)
+            gradient *= weights[rows, None] / 11
+            kernel -= 0.1 * x[rows].T @ gradient
+            bias -= 0.1 * gradient.sum(0)
+        np.testing.assert_allclose(
+            history["soft_loss"][epoch], np.mean(values), rtol=1e-5
+        )
+    np.testing.assert_allclose(student.get_weights()[0], kernel, rtol=1e-4)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_another_temperature_is_refused(data, make_model, jit_compile):
+    x, _ = data
+    targets = keras_distill.top_k_targets(
+        make_model(seed=5).predict(x, verbose=0), 2, (1.0, 4.0)
+    )
+    student = make_model()
+    distiller = keras_distill.Distiller(student=student)
+    distiller.compile("sgd", jit_compile=jit_compile)
+    distiller.fit(x, {"soft_targets": targets}, verbose=0)
+    before = student.get_weights()
+    distiller.distillation_loss.temperature = 2.0
+    if jit_compile:
+        # XLA can not stop, but nor does it train on a guess.
+        history = distiller.fit(x, {"soft_targets": targets}, verbose=0)
+        assert np.isnan(history.history["loss"]).all()
+        return
+    with pytest.raises(ValueError, match="temperature of the distillation"):
+        distiller.fit(x, {"soft_targets": targets}, verbose=0)
+    np.testing.assert_array_equal(student.get_weights()[0], before[0])
+    distiller.distillation_loss.temperature = 1.0
+    distiller.fit(x, {"soft_targets": targets}, verbose=0)

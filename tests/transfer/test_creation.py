@@ -1,0 +1,457 @@
+"""Creating a store: killed, resumed, shared by workers, on a full disk."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_distill
+from keras_distill import SoftTargetStore
+
+EXAMPLES, PER_SHARD, BATCH = 100, 24, 10
+
+SETUP = """
+import os, pathlib, resource, signal, sys, time
+import keras
+import numpy as np
+import tensorflow as tf
+import keras_distill
+
+x = np.random.default_rng(0).normal(size=(100, 6)).astype("float32")
+
+
+def teacher(inputs):
+    on_batch()
+    return np.concatenate([inputs, inputs[:, ::-1]], axis=-1)
+
+
+def create(path):
+    keras_distill.SoftTargetStore.create(
+        path,
+        lambda inputs: tf.ensure_shape(
+            tf.numpy_function(teacher, [inputs], "float32"), (None, 12)
+        ),
+        x,
+        batch_size=10,
+        examples_per_shard=24,
+        verbose=0,
+    )
+"""
+
+
+def run(script, *arguments, **kwargs):
+    return subprocess.Popen(
+        [sys.executable, "-c", SETUP + textwrap.dedent(script), *arguments],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        **kwargs,
+    )
+
+
+def files_of(folder):
+    """The bytes of all files, but for locks."""
+    return {
+        path.name: path.read_bytes()
+        for path in pathlib.Path(folder).iterdir()
+        if not path.name.endswith(".lock")
+    }
+
+
+def inputs(examples=EXAMPLES, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(examples, 6)).astype("float32")
+
+
+def model(seed=3):
+    initializer = keras.initializers.RandomNormal(seed=seed)
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(5, kernel_initializer=initializer),
+        ]
+    )
+
+
+def create(path, x, teacher=None, **kwargs):
+    return SoftTargetStore.create(
+        path,
+        teacher or model(),
+        x,
+        **{
+            "batch_size": BATCH,
+            "examples_per_shard": PER_SHARD,
+            "verbose": 0,
+            **kwargs,
+        },
+    )
+
+
+# Every run is killed, each a step later than the one before, until one is
+# through. A step is a batch, or that a file is opened, named or removed.
+KILLED_AGAIN_AND_AGAIN = """
+path, log = sys.argv[1:]
+steps, kill_at = 0, 0
+
+
+def step():
+    global steps
+    steps += 1
+    if steps == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def on_event(event, arguments):
+    if event in ("open", "os.rename", "os.remove", "os.link") and path in str(
+        arguments
+    ):
+        step()
+
+
+on_batch = step
+sys.addaudithook(on_event)
+while True:
+    kill_at += 1
+    child = os.fork()
+    if child == 0:
+        create(path)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    kept = sorted(os.listdir(path)) if os.path.isdir(path) else []
+    with open(log, "a") as file:
+        print(status, *kept, file=file)
+    if status != signal.SIGKILL:
+        sys.exit(status)
+"""
+
+UNINTERRUPTED = """
+on_batch = lambda: None
+create(sys.argv[1])
+"""
+
+
+def test_killed_again_and_again(tmp_path):
+    """At whichever step: it goes on, and ends with the same bytes."""
+    assert run(UNINTERRUPTED, str(tmp_path / "whole")).wait() == 0
+    log = tmp_path / "log"
+    process = run(KILLED_AGAIN_AND_AGAIN, str(tmp_path / "killed"), str(log))
+    assert process.wait() == 0
+    runs = [line.split() for line in log.read_text().splitlines()]
+    assert len(runs) > 15
+    assert {status for status, *_ in runs[:-1]} == {str(int(signal.SIGKILL))}
+    # What was complete was never lost.
+    complete = 0
+    for _, *files in runs:
+        now = sum(name.endswith(".tfrecord") for name in files)
+        assert now >= complete
+        complete = now
+    whole = files_of(tmp_path / "whole")
+    assert complete == 5
+    assert files_of(tmp_path / "killed") == whole
+    assert sorted(whole) == [
+        "manifest.json",
+        *(f"soft_targets-{number:05d}.tfrecord" for number in range(5)),
+    ]
+
+
+SLOW = """
+on_batch = lambda: time.sleep(0.4)
+create(sys.argv[1])
+"""
+
+
+def test_killed_from_outside_while_another_waits(tmp_path):
+    path = tmp_path / "store"
+    process = run(SLOW, str(path))
+    note = path / "soft_targets-00001.json"
+    while not note.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    with pytest.raises(RuntimeError, match="Another process is creating"):
+        create(path, inputs())
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    with pytest.raises(ValueError, match="not complete"):
+        SoftTargetStore(path)
+    finished = path / "soft_targets-00000.tfrecord"
+    before = finished.stat().st_mtime_ns
+    assert run(UNINTERRUPTED, str(path)).wait() == 0
+    assert finished.stat().st_mtime_ns == before
+    assert run(UNINTERRUPTED, str(tmp_path / "whole")).wait() == 0
+    assert files_of(path) == files_of(tmp_path / "whole")
+
+
+LIMITED = """
+on_batch = lambda: None
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+x = np.repeat(x, 2, axis=0)
+keras_distill.SoftTargetStore.create(
+    sys.argv[1], lambda v: v[:, :5], x, batch_size=10, examples_per_shard=90,
+    verbose=0, dtype="float32",
+)
+"""
+
+
+def test_a_file_that_can_not_grow(tmp_path):
+    """A write that fails in the middle of a shard, in a real process."""
+    process = run(LIMITED, str(tmp_path / "store"), stderr=subprocess.PIPE)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert b"OSError: Could not write shard 0 of" in errors
+    assert b"File too large" in errors
+    assert list(files_of(tmp_path / "store")) == ["manifest.json"]
+
+
+@pytest.mark.skipif(
+    os.name != "posix"
+    or subprocess.run(
+        ["unshare", "-rm", "true"], capture_output=True, check=False
+    ).returncode,
+    reason="mounts a small file system of its own",
+)
+def test_a_full_disk(tmp_path):
+    """What was finished stays, and with more room the work goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        SETUP
+        + textwrap.dedent(
+            """
+            on_batch = lambda: None
+            x = np.repeat(x, 100, axis=0)
+
+
+            def fill():
+                return keras_distill.SoftTargetStore.create(
+                    path, lambda v: v[:, :5], x, batch_size=100,
+                    examples_per_shard=1000, verbose=0, dtype="float32",
+                )
+
+
+            path = sys.argv[1] + "/store"
+            try:
+                fill()
+                sys.exit("the disk is not full")
+            except OSError as error:
+                assert "No space left on device" in str(error), error
+                assert "stay valid" in str(error), error
+            kept = sorted(os.listdir(path))
+            assert "soft_targets-00001.tfrecord" in kept, kept
+            assert not any(name.endswith(".partial") for name in kept), kept
+            times = os.stat(path + "/soft_targets-00001.tfrecord").st_mtime_ns
+            assert os.system(f"mount -o remount,size=4m {sys.argv[1]}") == 0
+            store = fill()
+            assert len(store) == 10000
+            np.testing.assert_array_equal(store[:], x[:, :5])
+            assert times == os.stat(
+                path + "/soft_targets-00001.tfrecord"
+            ).st_mtime_ns
+            """
+        )
+    )
+    command = (
+        f"mount -t tmpfs -o size=128k tmpfs {disk} && "
+        f"{sys.executable} {script} {disk}"
+    )
+    subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command],
+        check=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+# Several workers.
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_workers_make_one_store(tmp_path, order):
+    x = inputs()
+    whole = create(tmp_path / "whole", x)
+    seen = []
+    teacher = model()
+
+    class Counts(keras.Model):
+        def call(self, inputs):
+            return teacher(inputs)
+
+    for worker in order:
+        store = create(tmp_path / "parts", x, shard=(worker, 3))
+        seen.append(store)
+    assert seen[:2] == [None, None]
+    assert seen[2].info()["shards"] == 5
+    np.testing.assert_array_equal(seen[2][:], whole[:])
+    for name, content in files_of(tmp_path / "whole").items():
+        if name != "manifest.json":
+            assert files_of(tmp_path / "parts")[name] == content
+
+
+WORKER = """
+on_batch = lambda: time.sleep(0.1)
+worker, workers = map(int, sys.argv[2:])
+store = keras_distill.SoftTargetStore.create(
+    sys.argv[1], lambda v: tf.nn.relu(v), x, batch_size=10,
+    examples_per_shard=10, shard=(worker, workers), verbose=0,
+)
+"""
+
+
+def test_workers_in_processes_of_their_own(tmp_path):
+    path = str(tmp_path / "store")
+    processes = [run(WORKER, path, str(worker), "2") for worker in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    store = SoftTargetStore(path)
+    np.testing.assert_allclose(store[:], np.maximum(inputs(), 0), atol=2e-3)
+
+
+def test_each_example_is_labelled_once(tmp_path):
+    """Also by workers whose shards end between two batches."""
+    x = inputs()
+    labelled = []
+
+    def teacher(inputs):
+        return tf.ensure_shape(
+            tf.numpy_function(
+                lambda a: labelled.append(len(a)) or a, [inputs], "float32"
+            ),
+            (None, 6),
+        )
+
+    create(tmp_path / "whole", x, teacher)
+    # The first batch tells what the outputs look like.
+    assert sum(labelled) == EXAMPLES + BATCH
+    labelled.clear()
+    create(tmp_path / "whole", x, teacher)
+    assert sum(labelled) == BATCH
+    labelled.clear()
+    for worker in range(2):
+        create(
+            tmp_path / "parts",
+            x,
+            teacher,
+            shard=(worker, 2),
+            examples_per_shard=2 * BATCH,
+        )
+    assert sum(labelled) == EXAMPLES + 2 * BATCH
+
+
+# Resumed with something else.
+
+
+def interrupt(path, x, **kwargs):
+    """A store of which some shards are there."""
+    batches = tf.data.Dataset.from_tensor_slices(x).batch(BATCH)
+
+    def generate():
+        for number, batch in enumerate(batches):
+            if number == 6:
+                raise KeyboardInterrupt
+            yield (batch.numpy(),)
+
+    with pytest.raises((KeyboardInterrupt, tf.errors.OpError)):
+        SoftTargetStore.create(
+            path,
+            model(),
+            generate(),
+            examples_per_shard=PER_SHARD,
+            verbose=0,
+            **kwargs,
+        )
+    assert (path / "soft_targets-00001.json").exists()
+    assert not list(path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"top_k": 2}, "another `top_k`|another `dtype`"),
+        ({"dtype": "float32"}, "another `dtype`: 'float16'"),
+        ({"teacher": "other"}, "another `teacher`"),
+        ({"examples_per_shard": 20}, "another `examples_per_shard`: 24"),
+        ({"shard": (0, 2)}, "another `workers`: 1"),
+        ({"x": "changed"}, "examples 10 to 19 differ"),
+        ({"x": "dtype"}, "another `inputs`"),
+        ({"x": "shorter"}, "it has 40 examples"),
+    ],
+)
+def test_resumed_with_something_else(tmp_path, change, message):
+    x = inputs()
+    interrupt(tmp_path / "store", x)
+    if change.get("teacher"):
+        change = {"teacher": model(seed=4)}
+    if change.get("x") == "changed":
+        x[15] += 1
+        change = {}
+    elif change.get("x") == "dtype":
+        x = x.astype("float64")
+        change = {}
+    elif change.get("x") == "shorter":
+        x = x[:40]
+        change = {}
+    with pytest.raises(ValueError, match=message):
+        create(tmp_path / "store", x, **change)
+
+
+def test_interrupted_and_resumed(tmp_path):
+    x = inputs()
+    whole = create(tmp_path / "whole", x)
+    interrupt(tmp_path / "store", x)
+    store = create(tmp_path / "store", x)
+    np.testing.assert_array_equal(store[:], whole[:])
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
+
+
+def test_a_longer_set_does_not_resume(tmp_path):
+    """The last shard was complete, and is not any more."""
+    x = inputs(60)
+    create(tmp_path / "store", x)
+    manifest = tmp_path / "store" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    # As if it was killed before the manifest was complete.
+    for number, note in enumerate(content.pop("shards")):
+        (tmp_path / "store" / f"soft_targets-{number:05d}.json").write_text(
+            json.dumps(note)
+        )
+    del content["examples"]
+    manifest.write_text(json.dumps(content))
+    longer = np.concatenate([x, inputs(10, seed=1)])
+    with pytest.raises(ValueError, match="not the one that the store"):
+        create(tmp_path / "store", longer)
+    assert len(create(tmp_path / "store", x)) == 60
+
+
+def test_damage_is_found_when_resumed(tmp_path):
+    x = inputs()
+    path = tmp_path / "store"
+    interrupt(path, x)
+    shard = path / "soft_targets-00000.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"soft_targets-00000\.tfrecord"):
+        create(path, x)
+
+
+def test_export_knows_nothing_of_it(tmp_path, data, make_model):
+    """A student that was trained from a store is an ordinary model."""
+    x, _ = data
+    store = SoftTargetStore.create(
+        tmp_path / "store", make_model(seed=5), x, verbose=0
+    )
+    student = make_model(seed=1)
+    distiller = keras_distill.Distiller(student=student)
+    distiller.compile("adam")
+    distiller.fit(store.attach(x), verbose=0)
+    distiller.export(tmp_path / "student", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "student")
+    np.testing.assert_allclose(
+        loaded.serve(x), student.predict(x, verbose=0), rtol=1e-5
+    )

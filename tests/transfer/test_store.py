@@ -1,0 +1,645 @@
+"""Soft targets on disk: what is stored, and that it meets its inputs again."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+import keras_distill
+from keras_distill import SoftTargetStore
+from keras_distill import losses
+
+SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def create(path, teacher, dataset, **kwargs):
+    return SoftTargetStore.create(path, teacher, dataset, verbose=0, **kwargs)
+
+
+def teacher_of(size, num_classes=40, seed=0):
+    """A teacher whose logits are the given number of units apart."""
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(
+                num_classes,
+                kernel_initializer=keras.initializers.RandomNormal(
+                    stddev=size, seed=seed
+                ),
+            ),
+        ]
+    )
+
+
+def inputs(examples, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(examples, 6)).astype("float32")
+
+
+def files_of(folder):
+    """The bytes of all files, but for locks."""
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if not path.name.startswith(".")
+    }
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        content = content[: len(content) // 2]
+    elif how == "truncated between records":
+        content = b""
+    elif how == "flipped":
+        content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    if how == "missing":
+        path.unlink()
+
+
+# What is stored.
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
+def test_dense_float16_is_near_the_logits(tmp_path, size):
+    """Near the largest logit the digits stay, however large it is."""
+    x = inputs(300)
+    teacher = teacher_of(size)
+    store = create(tmp_path / "store", teacher, x)
+    logits = np.float64(teacher.predict(x, verbose=0))
+    gap = logits.max(-1, keepdims=True) - logits
+    np.testing.assert_array_less(
+        np.abs(store[:] - logits), 2**-11 * gap + 1e-3 * (gap < 1) + 1e-6 * size
+    )
+    for temperature in (1.0, 4.0):
+        np.testing.assert_allclose(
+            reference.softmax(store[:] / temperature, -1),
+            reference.softmax(logits / temperature, -1),
+            atol=2e-3,
+        )
+
+
+def test_dense_float32_is_exact(tmp_path):
+    x = inputs(300)
+    teacher = teacher_of(1e4)
+    store = create(tmp_path / "store", teacher, x, dtype="float32")
+    np.testing.assert_array_equal(
+        store[:], teacher.predict(x, batch_size=256, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_top_k_is_what_top_k_targets_makes(tmp_path, dtype):
+    x = inputs(300)
+    teacher = teacher_of(8.0, 300)
+    store = create(
+        tmp_path / "store",
+        teacher,
+        x,
+        top_k=5,
+        dtype=dtype,
+        temperatures=(2.0,),
+    )
+    expected = keras_distill.top_k_targets(
+        teacher.predict(x, batch_size=256, verbose=0), 5, (2.0,), dtype
+    )
+    for ours, theirs in zip(store[:], expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    assert store.info()["temperatures"] == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "top_k", "largest"),
+    [(10, None, 36), (1000, None, 2016), (1000, 10, 64), (50_257, 64, 272)],
+)
+def test_size_on_disk(tmp_path, num_classes, top_k, largest):
+    examples = 2000 if num_classes < 50_000 else 1000
+    keras.utils.set_random_seed(0)
+    teacher = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(num_classes)]
+    )
+    store = create(tmp_path / "store", teacher, inputs(examples), top_k=top_k)
+    on_disk = sum(
+        path.stat().st_size for path in (tmp_path / "store").iterdir()
+    )
+    assert store.info()["bytes"] == on_disk
+    assert store.info()["bytes_per_record"] == on_disk / examples
+    assert on_disk / examples <= largest
+
+
+def test_reads_single_examples_and_slices(tmp_path):
+    x = inputs(50)
+    teacher = teacher_of(3.0)
+    store = create(
+        tmp_path / "store", teacher, x, dtype="float32", examples_per_shard=7
+    )
+    expected = teacher.predict(x, verbose=0)
+    assert len(store) == 50
+    assert store.info()["shards"] == 8
+    for key in (0, 6, 7, 49, -1, -50, np.int64(3), slice(5, 30), slice(None)):
+        np.testing.assert_allclose(store[key], expected[key], rtol=1e-5)
+    for key in (slice(3, 50, 9), slice(20, 20), slice(40, 10)):
+        np.testing.assert_allclose(store[key], expected[key], rtol=1e-5)
+    assert len(list(store)) == 50
+    for key in (50, -51):
+        with pytest.raises(IndexError, match="50 records"):
+            store[key]
+
+
+def test_several_outputs_and_positions(tmp_path):
+    x = inputs(20)
+    source = keras.Input((6,))
+    teacher = keras.Model(
+        source,
+        {
+            "tokens": keras.layers.Dense(7)(
+                keras.layers.Reshape((3, 2))(source)
+            ),
+            "whole": [keras.layers.Dense(4)(source)],
+        },
+    )
+    expected = teacher.predict(x, verbose=0)
+    dense = create(tmp_path / "dense", teacher, x)[:]
+    assert list(dense) == ["tokens", "whole"]
+    np.testing.assert_allclose(dense["tokens"], expected["tokens"], atol=4e-3)
+    np.testing.assert_allclose(
+        dense["whole"][0], expected["whole"][0], atol=4e-3
+    )
+    top = create(tmp_path / "top", teacher, x, top_k=2)[:]
+    assert top["tokens"].classes.shape == (20, 3, 2)
+    np.testing.assert_array_equal(
+        top["tokens"].classes[..., 0], expected["tokens"].argmax(-1)
+    )
+    np.testing.assert_array_equal(top["whole"][0].num_classes, 20 * [4])
+
+
+def test_probabilities_become_logits(tmp_path):
+    """Those of a softmax that is seen exactly, others by their logarithm."""
+    x = inputs(40)
+    model = teacher_of(2.0, 5)
+    logits = model.predict(x, verbose=0)
+    softmax = keras.layers.Softmax()
+    seen = keras.Sequential([*model.layers, softmax])
+    seen.build((None, 6))
+    store = create(tmp_path / "seen", seen, x, dtype="float32")
+    np.testing.assert_allclose(store[:], logits, rtol=1e-5, atol=1e-5)
+
+    def unseen(inputs):
+        return seen(inputs) + 0.0
+
+    store = create(
+        tmp_path / "unseen", unseen, x, dtype="float32", from_logits=False
+    )
+    np.testing.assert_allclose(
+        store[:], reference.log_softmax(logits, -1), rtol=1e-4, atol=1e-4
+    )
+    with pytest.warns(
+        UserWarning, match="Pass `from_logits=False` to `create`"
+    ):
+        create(tmp_path / "wrong", unseen, x)
+
+
+# Training from it.
+
+
+def train(make_model, data, teacher=None, weights=True, **compile_with):
+    student = make_model(seed=1)
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        **{
+            "optimizer": keras.optimizers.Adam(0.05),
+            "loss": SPARSE,
+            "metrics": ["accuracy"],
+            **compile_with,
+        }
+    )
+    history = distiller.fit(
+        data, epochs=3, shuffle=False, verbose=0, cache=False
+    ).history
+    return student.get_weights(), history
+
+
+def assert_same_training(ours, theirs, rtol=1e-4):
+    for ours_, theirs_ in zip(ours[0], theirs[0], strict=True):
+        np.testing.assert_allclose(ours_, theirs_, rtol=rtol, atol=1e-5)
+    assert set(ours[1]) == set(theirs[1])
+    for name, values in theirs[1].items():
+        np.testing.assert_allclose(ours[1][name], values, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["batches", "single", "arrays", "weighted"])
+def test_training_equals_that_on_the_fly(tmp_path, data, make_model, kind):
+    x, y = data
+    teacher = make_model(seed=5)
+    elements = (x, y)
+    if kind == "weighted":
+        elements = (x, y, np.linspace(0.5, 2, len(x)).astype("float32"))
+    examples = tf.data.Dataset.from_tensor_slices(elements)
+    store = create(tmp_path / "store", teacher, examples, dtype="float32")
+    attached = {
+        "batches": lambda: store.attach(examples.batch(8)),
+        "single": lambda: store.attach(examples).batch(8),
+        "arrays": lambda: store.attach(elements, batch_size=8),
+        "weighted": lambda: store.attach(examples.batch(8)),
+    }[kind]()
+    assert int(attached.cardinality()) == 3
+    assert_same_training(
+        train(make_model, attached),
+        train(make_model, examples.batch(8), teacher),
+    )
+
+
+def test_unlabelled_and_shuffled(tmp_path, data, make_model):
+    """Every example meets its own soft targets, whatever the order."""
+    x, _ = data
+    teacher = make_model(seed=5)
+    dataset = tf.data.Dataset.from_tensor_slices(x)
+    store = create(tmp_path / "store", teacher, dataset, dtype="float32")
+    attached = store.attach(dataset)
+    assert int(attached.cardinality()) == 22
+    expected = {
+        row.tobytes(): logits
+        for row, logits in zip(x, teacher.predict(x, verbose=0), strict=True)
+    }
+    seen = []
+    for inputs, targets in attached.shuffle(22, seed=1).batch(5):
+        assert list(targets) == ["soft_targets"]
+        for row, logits in zip(inputs, targets["soft_targets"], strict=True):
+            seen.append(row.numpy().tobytes())
+            np.testing.assert_allclose(logits, expected[seen[-1]], rtol=1e-5)
+    assert sorted(seen) == sorted(expected)
+    train(make_model, attached.shuffle(22).batch(5), loss=None, metrics=None)
+
+
+def test_top_k_training_equals_that_from_arrays(tmp_path, data, make_model):
+    x, y = data
+    teacher = make_model(seed=5)
+    store = create(
+        tmp_path / "store", teacher, (x, y), top_k=2, dtype="float32"
+    )
+    targets = keras_distill.top_k_targets(teacher.predict(x, verbose=0), 2)
+    arrays = tf.data.Dataset.from_tensor_slices(
+        (x, {"labels": y, "soft_targets": targets})
+    )
+    assert_same_training(
+        train(make_model, store.attach((x, y), batch_size=8)),
+        train(make_model, arrays.batch(8)),
+    )
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_an_ensemble_serves_its_temperature_alone(
+    tmp_path, data, make_model, top_k
+):
+    x, y = data
+    teachers = [make_model(seed=seed) for seed in (5, 9)]
+    store = create(
+        tmp_path / "store",
+        teachers,
+        (x, y),
+        dtype="float32",
+        temperatures=(3.0,),
+        top_k=top_k,
+    )
+    attached = store.attach((x, y), batch_size=8)
+
+    def train_at(temperature, data, teacher=None):
+        return train(
+            make_model,
+            data,
+            teacher,
+            distillation_loss=losses.SoftTargetCrossentropy(temperature),
+        )
+
+    if top_k is None:
+        batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+        assert_same_training(
+            train_at(3.0, attached), train_at(3.0, batches, teachers)
+        )
+        # The arrays of a store remember it as well.
+        assert isinstance(store[:], keras_distill.EnsembleTargets)
+    else:
+        train_at(3.0, attached)
+    with pytest.raises(ValueError, match="none of those that the soft targets"):
+        train_at(1.0, attached)
+    assert store.info()["temperatures"] == [3.0]
+
+
+def test_geometric_ensembles_serve_every_temperature(
+    tmp_path, data, make_model
+):
+    x, y = data
+    ensemble = keras_distill.Ensemble(
+        [make_model(seed=5), make_model(seed=9)], combine="geometric"
+    )
+    store = create(tmp_path / "store", ensemble, (x, y), dtype="float32")
+    for temperature in (1.0, 5.0):
+        loss = losses.SoftTargetCrossentropy(temperature)
+        train(make_model, store.attach((x, y)), distillation_loss=loss)
+    np.testing.assert_allclose(
+        store[:], ensemble.predict(x, verbose=0), rtol=1e-5
+    )
+
+
+def test_evaluates_with_soft_targets(tmp_path, data, make_model):
+    x, y = data
+    teacher, student = make_model(seed=5), make_model(seed=1)
+    store = create(tmp_path / "store", teacher, (x, y), dtype="float32")
+    distiller = keras_distill.Distiller(student=student)
+    distiller.compile("sgd", loss=SPARSE)
+    logs = distiller.evaluate(store.attach((x, y)), verbose=0, return_dict=True)
+    expected = reference.crossentropy(
+        teacher.predict(x, verbose=0), student.predict(x, verbose=0), 4.0
+    )
+    np.testing.assert_allclose(logs["soft_loss"], expected.mean(), rtol=1e-5)
+
+
+# Pairing.
+
+
+def test_a_mismatch_names_the_example(tmp_path, data, make_model):
+    x, y = data
+    store = create(tmp_path / "store", make_model(seed=5), (x, y))
+    changed = np.copy(x)
+    changed[13, 2] += 1e-6
+    with pytest.raises(ValueError, match=r"^Example 13 .*not the one"):
+        train(make_model, store.attach((changed, y), batch_size=8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Example 13 "):
+        list(store.attach((changed, y), batch_size=8))
+    # The first of the second batch is compared, the others are not.
+    list(store.attach((changed, y), batch_size=8, check="sample"))
+    changed[8, 0] += 1.0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Example 8 "):
+        list(store.attach((changed, y), batch_size=8, check="sample"))
+
+
+def test_what_may_change(tmp_path, data, make_model):
+    """Labels, batches and the end of the data are not the store's."""
+    x, y = data
+    teacher = make_model(seed=5)
+    store = create(tmp_path / "store", teacher, x, dtype="float32")
+    expected = teacher.predict(x, verbose=0)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y + 1)).take(10).batch(3)
+    ((_, targets), *_) = list(store.attach(dataset))
+    np.testing.assert_array_equal(targets["labels"], y[:3] + 1)
+    np.testing.assert_allclose(targets["soft_targets"], expected[:3], rtol=1e-5)
+    assert len(list(store.attach(dataset))) == 4
+
+
+def test_other_orders_and_lengths_are_refused(tmp_path, data, make_model):
+    x, y = data
+    store = create(tmp_path / "store", make_model(seed=5), (x, y))
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    for wrong, message in {
+        dataset.shuffle(22, seed=1): "not the one that was labelled",
+        dataset.skip(1): "Example 0 ",
+        dataset.concatenate(dataset): "more examples than the store",
+    }.items():
+        for attached in (
+            store.attach(wrong).batch(11),
+            store.attach(wrong.batch(11)),
+        ):
+            with pytest.raises(ValueError, match=message):
+                train(make_model, attached)
+
+
+def test_several_inputs_and_strings(tmp_path):
+    """Every input counts in the fingerprint."""
+    words = np.array([b"one", b"two", b"three", b"four"] * 5)
+    x = {"numbers": inputs(20), "words": words}
+
+    def teacher(x):
+        length = tf.strings.length(x["words"])[:, None]
+        return x["numbers"] * tf.cast(length, "float32")
+
+    dataset = tf.data.Dataset.from_tensor_slices(x)
+    store = create(
+        tmp_path / "store", teacher, dataset.batch(6), dtype="float32"
+    )
+    np.testing.assert_allclose(
+        store[:], x["numbers"] * [[len(word)] for word in words], rtol=1e-6
+    )
+    list(store.attach(dataset.batch(4)))
+    for key in x:
+        changed = {**x, key: np.copy(x[key])}
+        changed[key][11] = changed[key][10]
+        dataset = tf.data.Dataset.from_tensor_slices(changed)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Example 11 "):
+            list(store.attach(dataset.batch(4)))
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "truncated between records", "flipped", "missing"]
+)
+def test_damage_names_the_shard(tmp_path, data, make_model, how):
+    x, y = data
+    path = tmp_path / "store"
+    store = create(path, make_model(seed=5), (x, y), examples_per_shard=8)
+    damage(path / "soft_targets-00001.tfrecord", how)
+    store = SoftTargetStore(path)
+    store[7]
+    with pytest.raises(ValueError, match=r"soft_targets-00001\.tfrecord"):
+        store[8]
+    with pytest.raises(ValueError, match=r"soft_targets-00001\.tfrecord"):
+        train(make_model, store.attach((x, y)))
+
+
+def test_a_shard_of_another_store_is_found(tmp_path, data, make_model):
+    x, _ = data
+    for name, seed in (("a", 5), ("b", 6)):
+        create(tmp_path / name, make_model(seed=seed), x)
+    name = "soft_targets-00000.tfrecord"
+    os.replace(tmp_path / "a" / name, tmp_path / "b" / name)
+    with pytest.raises(ValueError, match="that of another store"):
+        SoftTargetStore(tmp_path / "b")[0]
+
+
+def test_no_pickle(tmp_path, data, make_model):
+    create(tmp_path / "store", make_model(seed=5), data[0], top_k=2)
+    json.loads((tmp_path / "store" / "manifest.json").read_text())
+    for content in files_of(tmp_path / "store").values():
+        assert not content.startswith(b"\x80")
+        assert b"numpy" not in content
+
+
+# Teachers.
+
+
+def test_the_teacher_is_known_by_what_it_is(tmp_path, data, make_model):
+    x, _ = data
+    path = tmp_path / "store"
+    store = create(path, make_model(seed=5), x)
+    # The same in another object, with other names.
+    same = make_model(seed=5)
+    create(path, same, x)
+    store.attach(x, teacher=same)
+    kernel, bias = same.get_weights()
+    same.set_weights([kernel, bias + 1e-6])
+    with pytest.raises(ValueError, match="begun with another `teacher`"):
+        create(path, same, x)
+    with pytest.raises(ValueError, match="made by another teacher"):
+        store.attach(x, teacher=same)
+    relu = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, activation="relu")]
+    )
+    relu.set_weights([kernel, bias])
+    with pytest.raises(ValueError, match="made by another teacher"):
+        store.attach(x, teacher=relu)
+
+
+FINGERPRINT = """
+import sys, keras, keras_distill
+for _ in range(int(sys.argv[2])):
+    keras.layers.Dense(1)
+model = keras.models.load_model(sys.argv[1])
+store = keras_distill.SoftTargetStore(sys.argv[3])
+import numpy as np
+store.attach(np.zeros((1, 6), "float32"), teacher=model)
+"""
+
+
+def test_a_teacher_that_is_loaded_elsewhere_is_the_same(tmp_path):
+    source = keras.Input((6,))
+    hidden = keras.layers.Dense(8, activation="relu")(source)
+    hidden = keras.layers.BatchNormalization()(hidden)
+    merged = keras.layers.Concatenate()([hidden, source])
+    teacher = keras.Model(source, keras.layers.Dense(3)(merged))
+    teacher.save(tmp_path / "teacher.keras")
+    create(tmp_path / "store", teacher, inputs(10))
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            FINGERPRINT,
+            str(tmp_path / "teacher.keras"),
+            "5",
+            str(tmp_path / "store"),
+        ],
+        check=True,
+    )
+
+
+# Views.
+
+
+def shift(x, seed):
+    return x + tf.random.stateless_normal(x.shape, seed)
+
+
+def test_views_are_replayed(tmp_path, data, make_model):
+    """Teacher and student see the same augmentation, another in each epoch."""
+    x, y = data
+    teacher = make_model(seed=5)
+    path = tmp_path / "store"
+    store = create(
+        path, teacher, (x, y), views=3, augment=shift, dtype="float32", seed=8
+    )
+    assert len(store) == 66
+    assert store.info()["views"] == 3
+    attached = store.attach((x, y), augment=shift, batch_size=8)
+    assert int(attached.cardinality()) == 3
+    # A look at the first batch is no epoch.
+    next(iter(attached))
+    epochs = [list(attached) for _ in range(4)]
+    for batches in epochs:
+        for inputs, targets in batches:
+            np.testing.assert_allclose(
+                targets["soft_targets"],
+                teacher.predict(inputs, verbose=0),
+                rtol=1e-4,
+                atol=1e-5,
+            )
+    first = [np.concatenate([b[0] for b in batches]) for batches in epochs]
+    assert len({inputs.tobytes() for inputs in first}) == 3
+    np.testing.assert_array_equal(first[3], first[0])
+    resumed = store.attach((x, y), augment=shift, batch_size=8, initial_epoch=5)
+    np.testing.assert_array_equal(
+        np.concatenate([inputs for inputs, _ in resumed]), first[2]
+    )
+    # Another seed is another augmentation.
+    other = create(
+        tmp_path / "other", teacher, x, views=1, augment=shift, seed=9
+    )
+    (batch, _), *_ = other.attach(x, augment=shift)
+    assert not np.allclose(batch[:8], first[0][:8])
+
+
+def test_fit_walks_through_the_views(tmp_path, data, make_model):
+    """Trains exactly as on the views one after another."""
+    x, y = data
+    teacher = make_model(seed=5)
+    store = create(tmp_path / "store", teacher, (x, y), views=2, augment=shift)
+    attached = store.attach((x, y), augment=shift, batch_size=11)
+    losses = train(make_model, attached)[1]["soft_loss"]
+    student = make_model(seed=1)
+    distiller = keras_distill.Distiller(student=student)
+    distiller.compile(keras.optimizers.Adam(0.05), loss=SPARSE)
+    by_hand = []
+    for epoch in range(3):
+        view = store.attach(
+            (x, y), augment=shift, batch_size=11, initial_epoch=epoch
+        )
+        history = distiller.fit(view, verbose=0).history
+        by_hand += history["soft_loss"]
+    np.testing.assert_allclose(losses, by_hand, rtol=1e-4)
+
+
+def test_another_augmentation_is_found(tmp_path, data, make_model):
+    x, _ = data
+    store = create(
+        tmp_path / "store", make_model(seed=5), x, views=2, augment=shift
+    )
+
+    def other(x, seed):
+        return x + tf.random.stateless_uniform(x.shape, seed)
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Example 0 "):
+        list(store.attach(x, augment=other))
+    with pytest.raises(ValueError, match="`augment` that the store was"):
+        store.attach(x)
+    plain = create(tmp_path / "plain", make_model(seed=5), x)
+    with pytest.raises(ValueError, match="`augment` that the store was"):
+        plain.attach(x, augment=shift)
+
+
+# Kinds of data.
+
+
+def test_py_datasets_and_generators(tmp_path, data, make_model):
+    x, y = data
+    teacher = make_model(seed=5)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            rows = slice(8 * index, 8 * index + 8)
+            return x[rows], y[rows]
+
+    def generate():
+        for index in range(3):
+            yield Batches()[index]
+
+    expected = teacher.predict(x, verbose=0)
+    for name, dataset in (("py", Batches()), ("generator", generate())):
+        store = create(tmp_path / name, teacher, dataset, dtype="float32")
+        np.testing.assert_allclose(store[:], expected, rtol=1e-5, atol=1e-6)
+    batches = list(store.attach(Batches()))
+    assert [len(inputs) for inputs, _ in batches] == [8, 8, 6]
+
+
+def test_progress_is_shown(tmp_path, data, make_model, capsys):
+    x, _ = data
+    SoftTargetStore.create(tmp_path / "store", make_model(seed=5), x)
+    assert "22/22" in (shown := capsys.readouterr().out)
+    assert "examples/s" in shown
+    create(tmp_path / "silent", make_model(seed=5), x)
+    assert capsys.readouterr().out == ""
