@@ -1,7 +1,7 @@
-"""Hashes that tell whether inputs and teachers are those of before.
+"""Hashes that tell whether arrays and models are those of before.
 
 XXH3 finds what changed by accident at the speed of memory. It is no protection
-from somebody who wants two inputs to look the same.
+from somebody who wants two arrays to look the same.
 """
 
 import json
@@ -24,25 +24,6 @@ def fingerprint_arrays(arrays):
     return digest.hexdigest()
 
 
-def fingerprint_examples(arrays):
-    """Returns one hash for each example of a batch.
-
-    Args:
-        arrays: List of arrays of shape `(batch, ...)`, of numbers or bytes.
-
-    Returns:
-        Array of shape `(batch,)` and dtype uint32.
-    """
-    digests = [0] * len(arrays[0])
-    for array in arrays:
-        rows = _as_bytes(array)
-        digests = [
-            xxhash.xxh3_64_intdigest(row, seed)
-            for row, seed in zip(rows, digests, strict=True)
-        ]
-    return np.array(digests, "uint64").astype("uint32")
-
-
 def fingerprint_model(model):
     """Returns a hash of a model's architecture and weights, in hexadecimal.
 
@@ -56,16 +37,6 @@ def fingerprint_model(model):
     digest.update(json.dumps(_describe(model), sort_keys=True).encode())
     digest.update(fingerprint_arrays(model.weights).encode())
     return digest.hexdigest()
-
-
-def _as_bytes(array):
-    """Returns a sequence of buffers, one for each row."""
-    array = np.asarray(array)
-    if array.dtype.kind in "OSU":
-        # Strings come in any length: their lengths are hashed, too.
-        return [repr(np.asarray(row).tolist()).encode() for row in array]
-    array = np.ascontiguousarray(array)
-    return array.reshape(len(array), -1).view(np.uint8)
 
 
 def _describe(model):

@@ -6,11 +6,10 @@ import pathlib
 import typing
 
 import filelock
-import keras
 import numpy as np
 
-from keras_distill.fingerprints import fingerprint_examples
 from keras_distill.transfer import shards
+from keras_distill.transfer.pipelines import fingerprint_examples
 from keras_distill.transfer.records import RecordFormat
 from keras_distill.transfer.records import get_fingerprints
 
@@ -90,7 +89,7 @@ def label(plan, batches, predict, show):
 
     Args:
         plan: `Plan`.
-        batches: Iterable of the inputs of each batch, as arrays.
+        batches: Iterable of the inputs of each batch, as tensors.
         predict: Function of these that returns the soft targets as arrays.
         show: Function that is shown the number of examples so far, and how
             many of them were labelled.
@@ -110,7 +109,7 @@ def label(plan, batches, predict, show):
     writer = None
     try:
         for x in batches:
-            fingerprints = fingerprint_examples(keras.tree.flatten(x))
+            fingerprints = fingerprint_examples(x).numpy()
             stop = position + len(fingerprints)
             parts = _split(position, stop, size)
             if any(plan.is_own(n) and n not in notes for n, *_ in parts):

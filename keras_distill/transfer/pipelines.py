@@ -135,17 +135,37 @@ def inputs_of(batches):
     return batches.map(lambda x, *_: x).prefetch(tf.data.AUTOTUNE)
 
 
-def pair(examples, view, find, decoded):
+def fingerprint_examples(x):
+    """Returns a hash of each example in a batch.
+
+    Half of FarmHash's Fingerprint64, which is the same on every platform.
+
+    Args:
+        x: Inputs of a batch: tensors of numbers or strings.
+
+    Returns:
+        Tensor of shape `(batch,)` and dtype uint32.
+    """
+    hashes = [tf.fingerprint(tensor) for tensor in keras.tree.flatten(x)]
+    if len(hashes) > 1:
+        hashes = [tf.fingerprint(tf.concat(hashes, axis=-1))]
+    return tf.bitcast(hashes[0][:, :4], tf.uint32)
+
+
+def pair(examples, view, find, decoded, compared=None):
     """Joins soft targets to a pipeline.
 
     Args:
         examples: `Examples`.
         view: Number of the view, an integer or scalar tensor.
-        find: Function `(view, position, *x)` of the position of the first
-            example in a batch, and of its input arrays in flat order, that
-            returns the arrays of its soft targets in flat order. It raises
-            `ValueError` where inputs and soft targets do not belong together.
+        find: Function `(view, position, count, fingerprints)` of the position
+            of the first example in a batch, of their number and of the
+            fingerprints of their inputs, that returns the arrays of the soft
+            targets in flat order. It raises `ValueError` where inputs and soft
+            targets do not belong together.
         decoded: A batch of soft targets, for its structure, shapes and dtypes.
+        compared: The number of examples in a batch that `find` is given the
+            fingerprints of: the first ones. Defaults to `None`: all.
 
     Returns:
         `tf.data.Dataset` of what `examples` has, in the same batches, with the
@@ -155,27 +175,25 @@ def pair(examples, view, find, decoded):
 
     def join(position, element):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(element)
+        count = tf.shape(keras.tree.flatten(x)[0], out_type=tf.int64)[0]
+        fingerprints = fingerprint_examples(
+            keras.tree.map_structure(lambda tensor: tensor[:compared], x)
+        )
         flat = tf.numpy_function(
             find,
-            [view, position, *keras.tree.flatten(x)],
+            [view, position, count, fingerprints],
             [tf.as_dtype(template.dtype) for template in templates],
         )
         for tensor, template in zip(flat, templates, strict=True):
             tensor.set_shape((None, *template.shape[1:]))
         soft_targets = keras.tree.pack_sequence_as(decoded, list(flat))
         y = pack_targets(y, soft_targets)
-        return (x, y) if sample_weight is None else (x, y, sample_weight)
+        joined = (x, y) if sample_weight is None else (x, y, sample_weight)
+        return position + count, joined
 
-    def advance(position, element):
-        first_input = keras.tree.flatten(element[0])[0]
-        count = tf.shape(first_input, out_type=tf.int64)[0]
-        return position + count, (position, element)
-
-    dataset = (
-        in_batches(examples, examples.batch_size or _CHUNK)
-        .scan(tf.constant(0, tf.int64), advance)
-        .map(join)
-    )
+    batches = in_batches(examples, examples.batch_size or _CHUNK)
+    # One function for both: to call one takes longer than what it does.
+    dataset = batches.scan(tf.constant(0, tf.int64), join)
     if examples.batched or examples.batch_size:
         return dataset.prefetch(tf.data.AUTOTUNE)
     return assert_length(dataset.unbatch(), examples.dataset)

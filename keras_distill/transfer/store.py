@@ -8,7 +8,6 @@ import time
 import keras
 import numpy as np
 
-from keras_distill.fingerprints import fingerprint_examples
 from keras_distill.losses import SoftTargetCrossentropy
 from keras_distill.losses.composition import Distillation
 from keras_distill.outputs import shapes_agree
@@ -323,7 +322,7 @@ class SoftTargetStore:
             [len(each["shape"]) + 1 for each in self._manifest["inputs"]],
         )
         decoded = self._format.decode(np.zeros(1, self._format.record))
-        find = functools.partial(self._find, check)
+        compared = None if check == "all" else 1
 
         def one_pass(view):
             pass_ = examples
@@ -331,7 +330,7 @@ class SoftTargetStore:
                 pass_ = pipelines.replay(
                     examples, augment, self._manifest["seed"], view
                 )
-            return pipelines.pair(pass_, view, find, decoded)
+            return pipelines.pair(pass_, view, self._find, decoded, compared)
 
         views = self._manifest["views"]
         whole = one_pass(0)
@@ -430,22 +429,17 @@ class SoftTargetStore:
             return parts[0]
         return np.concatenate([np.empty(0, self._format.record), *parts])
 
-    def _find(self, check, view, position, *x):
+    def _find(self, view, position, count, fingerprints):
         """Returns the soft targets of a batch, if its inputs are the right."""
-        view, position = int(view), int(position)
-        stop = position + len(x[0])
         examples = self._manifest["examples"]
-        if stop > examples:
+        if position + count > examples:
             raise shards.StoreError(
                 f"The dataset has more examples than the store {self.path}, "
                 f"which holds {examples}."
             )
-        first = view * examples
-        records = self._slice(first + position, first + stop)
-        compared = slice(None) if check == "all" else slice(1)
-        differ = fingerprint_examples(
-            [each[compared] for each in x]
-        ) != get_fingerprints(records[compared])
+        first = int(view * examples + position)
+        records = self._slice(first, first + int(count))
+        differ = fingerprints != get_fingerprints(records[: len(fingerprints)])
         if differ.any():
             raise shards.StoreError(
                 f"Example {position + int(np.argmax(differ))} (the first is "
