@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import get_data_adapter
+from keras_distill.transfer.shards import StoreError
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
 
@@ -155,48 +156,91 @@ def fingerprint_examples(x):
 def pair(examples, view, find, decoded, compared=None):
     """Joins soft targets to a pipeline.
 
+    Python is asked for the soft targets of many batches at once, as to ask it
+    takes longer than to cut a batch out of what it has answered.
+
     Args:
         examples: `Examples`.
         view: Number of the view, an integer or scalar tensor.
-        find: Function `(view, position, count, fingerprints)` of the position
-            of the first example in a batch, of their number and of the
-            fingerprints of their inputs, that returns the arrays of the soft
-            targets in flat order. It raises `ValueError` where inputs and soft
-            targets do not belong together.
+        find: Function `(view, position, count)` of the position of the first
+            example in a batch and of their number, that returns the
+            fingerprints and the arrays, in flat order, of the soft targets of
+            at least so many examples. It raises `ValueError` where there are
+            fewer.
         decoded: A batch of soft targets, for its structure, shapes and dtypes.
-        compared: The number of examples in a batch that `find` is given the
-            fingerprints of: the first ones. Defaults to `None`: all.
+        compared: The number of examples in a batch whose inputs are compared:
+            the first ones. Defaults to `None`: all.
 
     Returns:
         `tf.data.Dataset` of what `examples` has, in the same batches, with the
-        soft targets beside the labels.
+        soft targets beside the labels. It raises
+        `tf.errors.InvalidArgumentError` at an input that is not the one that
+        was labelled.
     """
-    templates = keras.tree.flatten(decoded)
+    specs = [tf.TensorSpec((None,), tf.uint32)] + [
+        tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+        for array in keras.tree.flatten(decoded)
+    ]
 
-    def join(position, element):
+    def ask(position, count):
+        found = tf.numpy_function(
+            find, [view, position, count], [spec.dtype for spec in specs]
+        )
+        for tensor, spec in zip(found, specs, strict=True):
+            tensor.set_shape(spec.shape)
+        return position, *found
+
+    def join(state, element):
+        position, start, *found = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(element)
         count = tf.shape(keras.tree.flatten(x)[0], out_type=tf.int64)[0]
-        fingerprints = fingerprint_examples(
-            keras.tree.map_structure(lambda tensor: tensor[:compared], x)
+        start, *found = tf.cond(
+            position + count > start + tf.shape(found[0], tf.int64)[0],
+            lambda: ask(position, count),
+            lambda: (start, *found),
         )
-        flat = tf.numpy_function(
-            find,
-            [view, position, count, fingerprints],
-            [tf.as_dtype(template.dtype) for template in templates],
+        first = position - start
+        expected, *flat = (tensor[first : first + count] for tensor in found)
+        differ = tf.not_equal(
+            fingerprint_examples(
+                keras.tree.map_structure(lambda tensor: tensor[:compared], x)
+            ),
+            expected[:compared],
         )
-        for tensor, template in zip(flat, templates, strict=True):
-            tensor.set_shape((None, *template.shape[1:]))
-        soft_targets = keras.tree.pack_sequence_as(decoded, list(flat))
-        y = pack_targets(y, soft_targets)
+        with tf.control_dependencies([_assert_none(differ, position)]):
+            flat = [tf.identity(tensor) for tensor in flat]
+        y = pack_targets(y, keras.tree.pack_sequence_as(decoded, flat))
         joined = (x, y) if sample_weight is None else (x, y, sample_weight)
-        return position + count, joined
+        return (position + count, start, *found), joined
 
+    zero = tf.constant(0, tf.int64)
+    nothing = [tf.zeros((0, *spec.shape[1:]), spec.dtype) for spec in specs]
     batches = in_batches(examples, examples.batch_size or _CHUNK)
-    # One function for both: to call one takes longer than what it does.
-    dataset = batches.scan(tf.constant(0, tf.int64), join)
+    dataset = batches.scan((zero, zero, *nothing), join)
     if examples.batched or examples.batch_size:
         return dataset.prefetch(tf.data.AUTOTUNE)
     return assert_length(dataset.unbatch(), examples.dataset)
+
+
+def _assert_none(differ, position):
+    """Stops at the first example whose input is another one."""
+
+    def fail():
+        number = position + tf.argmax(tf.cast(differ, tf.int32))
+        return tf.numpy_function(_refuse, [number], tf.int64)
+
+    return tf.cond(
+        tf.reduce_any(differ), fail, lambda: tf.constant(0, tf.int64)
+    )
+
+
+def _refuse(number):
+    raise StoreError(
+        f"Example {number} (the first is 0) is not the one that was labelled: "
+        "inputs and soft targets do not belong together. Attach the dataset "
+        "in the order in which `create` saw it, and shuffle it afterwards; "
+        "what is random in it has to be in `augment`."
+    )
 
 
 def walk_through(views, first_view, one_pass):

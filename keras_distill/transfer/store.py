@@ -31,6 +31,8 @@ _TOP_K_TEMPERATURES = (1.0, 4.0)
 # The logit of a probability of 0, where a teacher gives probabilities.
 _LOG_ZERO = {"float16": -3e4, "float32": -1e9}
 _CHECKS = ("all", "sample")
+# What a pipeline asks for, in less calls than batches.
+_EXAMPLES_AT_ONCE = 4096
 # Shards that are kept in memory while they are read.
 _SHARDS_IN_MEMORY = 2
 
@@ -429,26 +431,21 @@ class SoftTargetStore:
             return parts[0]
         return np.concatenate([np.empty(0, self._format.record), *parts])
 
-    def _find(self, view, position, count, fingerprints):
-        """Returns the soft targets of a batch, if its inputs are the right."""
+    def _find(self, view, position, count):
+        """Returns fingerprints and soft targets, `count` or more of them."""
         examples = self._manifest["examples"]
         if position + count > examples:
             raise shards.StoreError(
                 f"The dataset has more examples than the store {self.path}, "
                 f"which holds {examples}."
             )
-        first = int(view * examples + position)
-        records = self._slice(first, first + int(count))
-        differ = fingerprints != get_fingerprints(records[: len(fingerprints)])
-        if differ.any():
-            raise shards.StoreError(
-                f"Example {position + int(np.argmax(differ))} (the first is "
-                "0) is not the one that was labelled: inputs and soft targets "
-                "do not belong together. Attach the dataset in the order in "
-                "which `create` saw it, and shuffle it afterwards; what is "
-                "random in it has to be in `augment`."
-            )
-        return keras.tree.flatten(self._format.decode(records))
+        stop = min(position + max(count, _EXAMPLES_AT_ONCE), examples)
+        first = view * examples
+        records = self._slice(int(first + position), int(first + stop))
+        return [
+            get_fingerprints(records),
+            *keras.tree.flatten(self._format.decode(records)),
+        ]
 
     def _check_augment(self, augment):
         augmented = self._manifest["seed"] is not None
