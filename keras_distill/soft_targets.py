@@ -10,8 +10,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperatures
+
+# What logits may be rounded to.
+TARGET_DTYPES = ("float16", "float32")
 
 
 class TopKTargets(typing.NamedTuple):
@@ -104,6 +108,7 @@ def top_k_targets(logits, k, temperatures=(1.0, 4.0), dtype="float32"):
         )
     num_classes = logits.shape[-1]
     check_integer("k", k, low=1, high=num_classes - 1)
+    check_choice("dtype", dtype, TARGET_DTYPES)
     temperatures = check_temperatures(temperatures)
     wide = keras.backend.result_type(logits.dtype, "float32")
     logits = ops.cast(logits, wide)

@@ -95,6 +95,19 @@ def check_temperatures(temperatures):
     return checked
 
 
+def check_choice(argument, value, known):
+    """Refuses a string that is not among the known ones.
+
+    Raises:
+        ValueError: With the one that was probably meant.
+    """
+    if value not in known:
+        raise ValueError(
+            f"Unknown `{argument}`. {suggest(str(value), known)} "
+            f"Received: {argument}={value!r}"
+        )
+
+
 def suggest(name, known):
     """Returns a sentence with the name that was probably meant.
 

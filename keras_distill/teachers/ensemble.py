@@ -11,8 +11,8 @@ from keras_distill.losses.distillation_loss import LOG_SMALLEST
 from keras_distill.losses.temperature import soften
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import shapes_agree
+from keras_distill.validation import check_choice
 from keras_distill.validation import check_number
-from keras_distill.validation import suggest
 
 _COMBINATIONS = ("arithmetic", "geometric")
 # The logarithm of a weight of 0: such a member adds nothing.
@@ -144,11 +144,7 @@ class Ensemble(keras.Model):
         name=None,
     ):
         _check_members(models)
-        if combine not in _COMBINATIONS:
-            raise ValueError(
-                f"Unknown `combine`. {suggest(str(combine), _COMBINATIONS)} "
-                f"Received: combine={combine!r}"
-            )
+        check_choice("combine", combine, _COMBINATIONS)
         if weights is not None and not callable(weights):
             weights = _check_weights(weights, len(models))
         super().__init__(name=name, autocast=False)

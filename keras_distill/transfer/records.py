@@ -25,7 +25,6 @@ from keras_distill.soft_targets import TopKTargets
 from keras_distill.soft_targets import flatten_outputs
 from keras_distill.soft_targets import map_outputs
 
-DTYPES = ("float16", "float32")
 _FINGERPRINT = "fingerprint"
 
 

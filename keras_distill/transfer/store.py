@@ -11,6 +11,7 @@ import numpy as np
 from keras_distill.losses import SoftTargetCrossentropy
 from keras_distill.losses.composition import Distillation
 from keras_distill.outputs import shapes_agree
+from keras_distill.soft_targets import TARGET_DTYPES
 from keras_distill.soft_targets import top_k_targets
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer import creation
@@ -19,12 +20,11 @@ from keras_distill.transfer import shards
 from keras_distill.transfer.checks import BatchCheck
 from keras_distill.transfer.labeller import Labeller
 from keras_distill.transfer.labeller import standardize
-from keras_distill.transfer.records import DTYPES
 from keras_distill.transfer.records import RecordFormat
 from keras_distill.transfer.records import get_fingerprints
+from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperatures
-from keras_distill.validation import suggest
 
 _BATCH_SIZE = 256
 _TOP_K_TEMPERATURES = (1.0, 4.0)
@@ -147,10 +147,11 @@ class SoftTargetStore:
     ):
         """Labels a transfer set and writes the soft targets.
 
-        The folder has one `manifest.json` and, for every 16,384 examples or
-        64 MiB, a TFRecord file. An example takes `2 * classes + 6` bytes
-        (`4 * classes + 4` in float32), and with `top_k=k` the fourth part of a
-        kilobyte for 64 of 50,000 classes: `4 * k + 4 + 4 * temperatures`.
+        The folder has one `manifest.json` and a TFRecord file for every 16,384
+        examples or 64 MiB. An example of C classes takes `2 * C + 6` bytes, in
+        float32 `4 * C + 4`. With `top_k=k` it takes 4 bytes for each of the k
+        (in float16, with 257 to 65,536 classes), 4 for each temperature, and 4
+        for the fingerprint of the input.
 
         Args:
             path: Folder of the store. Where it holds one that was begun with
@@ -309,11 +310,7 @@ class SoftTargetStore:
                 if there are more examples than in the store, or a file is
                 damaged. `Distiller.fit` makes it a `ValueError`.
         """
-        if check not in _CHECKS:
-            raise ValueError(
-                f"Expected `check` to be one of {_CHECKS}. "
-                f"Received: check={check!r}"
-            )
+        check_choice("check", check, _CHECKS)
         check_integer("initial_epoch", initial_epoch, low=0)
         self._check_augment(augment)
         if teacher is not None:
@@ -601,11 +598,7 @@ def _check_shard(shard):
 def _check_storage(top_k, dtype):
     if top_k is not None:
         check_integer("top_k", top_k, low=1)
-    if dtype not in DTYPES:
-        raise ValueError(
-            f"Unknown `dtype`. {suggest(str(dtype), DTYPES)} "
-            f"Received: dtype={dtype!r}"
-        )
+    check_choice("dtype", dtype, TARGET_DTYPES)
 
 
 def _check_views(views, augment, seed):

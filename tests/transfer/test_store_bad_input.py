@@ -1,0 +1,244 @@
+"""Every bad call of a store says what is wrong, before any work is lost."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_distill
+from keras_distill import SoftTargetStore
+from keras_distill import losses
+
+X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
+
+
+def model(classes=3, scale=1.0):
+    initializer = keras.initializers.RandomNormal(stddev=scale, seed=0)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(classes, kernel_initializer=initializer),
+        ]
+    )
+
+
+def keep(x, seed):
+    return x
+
+
+def batches(x=X):
+    return tf.data.Dataset.from_tensor_slices(x).batch(4)
+
+
+CREATE = {
+    "top_k_zero": ({"top_k": 0}, r"`top_k` to be an integer, at least 1"),
+    "top_k_float": ({"top_k": 2.0}, r"Received: top_k=2\.0"),
+    "top_k_all": ({"top_k": 3}, r"from 1 to 2\. Received: top_k=3"),
+    "dtype": ({"dtype": "float61"}, r"Did you mean 'float16'\?.*'float61'"),
+    "dtype_none": ({"dtype": None}, r"Unknown `dtype`.*dtype=None"),
+    "temperatures_number": (
+        {"top_k": 1, "temperatures": 4.0},
+        r"list or tuple of positive numbers. Received: temperatures=4\.0",
+    ),
+    "temperatures_zero": (
+        {"top_k": 1, "temperatures": (1.0, 0.0)},
+        r"greater than 0\. Received: temperatures=0\.0",
+    ),
+    "temperatures_twice": (
+        {"top_k": 1, "temperatures": (2, 2.0)},
+        r"each of `temperatures` once",
+    ),
+    "temperatures_empty": (
+        {"top_k": 1, "temperatures": ()},
+        r"Received: temperatures=\(\)",
+    ),
+    "temperatures_dense": (
+        {"temperatures": (4.0,)},
+        r"serve every temperature, so there is none to name",
+    ),
+    "ensemble_without_temperature": (
+        {"teacher": [model(), model()]},
+        r"name this one.*Received: temperatures=None",
+    ),
+    "ensemble_with_two": (
+        {"teacher": [model(), model()], "temperatures": (1.0, 4.0)},
+        r"Received: temperatures=\(1\.0, 4\.0\)",
+    ),
+    "batch_size_of_batches": (
+        {"dataset": batches(), "batch_size": 4},
+        r"batches already. Received: batch_size=4",
+    ),
+    "batch_size_zero": ({"batch_size": 0}, r"`batch_size` to be an integer"),
+    "views_without_augment": ({"views": 2}, r"`views` need an `augment`"),
+    "views_zero": ({"views": 0}, r"`views` to be an integer, at least 1"),
+    "augment_string": ({"augment": "flip"}, r"`augment` to be a function"),
+    "augment_batches": (
+        {"dataset": batches(), "augment": keep},
+        r"one example at a time: pass the dataset before `\.batch\(\)`",
+    ),
+    "seed": ({"seed": -1}, r"`seed` to be an integer, at least 0"),
+    "shard_number": ({"shard": 1}, r"`shard` to be a tuple `\(i, n\)`"),
+    "shard_outside": ({"shard": (2, 2)}, r"from 0 to 1\. Received: shard"),
+    "examples_per_shard": (
+        {"examples_per_shard": 0},
+        r"`examples_per_shard` to be an integer, at least 1",
+    ),
+    "empty": ({"dataset": X[:0]}, r"at least one example"),
+    "rank": (
+        {"dataset": tf.data.Dataset.from_tensor_slices(X[0])},
+        r"Expected inputs of rank \[2\]",
+    ),
+    "ragged": (
+        {
+            "dataset": tf.data.Dataset.from_tensors(
+                tf.ragged.constant([[1.0], [1.0, 2.0]])
+            )
+        },
+        r"Expected inputs that are dense tensors",
+    ),
+    "class_ids": (
+        {"teacher": lambda x: tf.argmax(x, -1)},
+        r"floating point logits.*int64",
+    ),
+    "teacher": ({"teacher": "model"}, r"Expected `teacher` to be"),
+    "nan": (
+        {"dataset": np.where(np.arange(48).reshape(12, 4) == 30, np.nan, X)},
+        r"not finite: the teacher's logits for example 7 \(the first is 0\)",
+    ),
+    "overflow": (
+        {"teacher": model(scale=1e5)},
+        r"float16 does not hold the logits of example 0.*dtype=\"float32\"",
+    ),
+    "masked_classes": (
+        {"teacher": lambda x: x - [0.0, 0.0, 0.0, 1e9]},
+        r"float16 does not hold.*-1e\+09",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CREATE)
+def test_create(tmp_path, name):
+    arguments, message = CREATE[name]
+    with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
+        SoftTargetStore.create(
+            **{
+                "path": tmp_path / "store",
+                "teacher": model(),
+                "dataset": X,
+                "verbose": 0,
+                **arguments,
+            }
+        )
+
+
+ATTACH = {
+    "check": ({"check": "none"}, r"Unknown `check`.*check='none'"),
+    "initial_epoch": ({"initial_epoch": -1}, r"`initial_epoch`.*=-1"),
+    "dtype": (
+        {"dataset": X.astype("float64")},
+        r"inputs like those that were labelled.*float64",
+    ),
+    "shape": (
+        {"dataset": X[:, :3]},
+        r"inputs like those that were labelled.*'shape': \[3\]",
+    ),
+    "rank": ({"dataset": X[:, 0]}, r"Expected inputs of rank \[2\]"),
+    "batch_size": (
+        {"dataset": batches(), "batch_size": 2},
+        r"batches already. Received: batch_size=2",
+    ),
+    "augment": ({"augment": keep}, r"the `augment` that the store was"),
+    "teacher": ({"teacher": model(4)}, r"made by another teacher"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACH)
+def test_attach(tmp_path, name):
+    arguments, message = ATTACH[name]
+    store = SoftTargetStore.create(tmp_path / "store", model(), X, verbose=0)
+    with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
+        store.attach(**{"dataset": X, **arguments})
+
+
+def test_opens_stores_only(tmp_path):
+    with pytest.raises(ValueError, match="Expected the folder of a"):
+        SoftTargetStore(tmp_path / "nothing")
+    SoftTargetStore.create(tmp_path / "store", model(), X, verbose=0)
+    manifest = tmp_path / "store" / "manifest.json"
+    manifest.write_text(
+        manifest.read_text().replace(
+            '"format_version": 1', '"format_version": 2'
+        )
+    )
+    with pytest.raises(ValueError, match="of format 2; this version"):
+        SoftTargetStore(tmp_path / "store")
+
+
+def fit(targets, classes=3, **compile_with):
+    distiller = keras_distill.Distiller(student=model(classes))
+    distiller.compile("sgd", **compile_with)
+    distiller.fit(X, {"soft_targets": targets}, verbose=0)
+
+
+LOGITS = model().predict(X, verbose=0)
+
+TOP_K = {
+    "k_zero": (
+        lambda: keras_distill.top_k_targets(LOGITS, 0),
+        r"`k` to be an integer, from 1 to 2\. Received: k=0",
+    ),
+    "k_all": (
+        lambda: keras_distill.top_k_targets(LOGITS, 3),
+        r"from 1 to 2\. Received: k=3",
+    ),
+    "temperatures": (
+        lambda: keras_distill.top_k_targets(LOGITS, 1, (-1.0,)),
+        r"Received: temperatures=-1\.0",
+    ),
+    "integers": (
+        lambda: keras_distill.top_k_targets(np.arange(6).reshape(2, 3), 1),
+        r"floating point logits. Received: logits of dtype int64",
+    ),
+    "dtype": (
+        lambda: keras_distill.top_k_targets(LOGITS, 1, dtype="float8"),
+        r"Unknown `dtype`.*float8",
+    ),
+    "other_classes": (
+        lambda: fit(keras_distill.top_k_targets(LOGITS, 1), classes=4),
+        r"another number of classes than the student has",
+    ),
+    "too_few_classes": (
+        lambda: fit(keras_distill.top_k_targets(LOGITS, 2), classes=2),
+        r"fewer than all of its classes",
+    ),
+    "logit_matching": (
+        lambda: fit(
+            keras_distill.top_k_targets(LOGITS, 1),
+            distillation_loss="logit_matching",
+        ),
+        r"LogitMatching needs the logits of all classes",
+    ),
+    "half_precision_loss": (
+        lambda: fit(
+            keras_distill.top_k_targets(LOGITS, 1),
+            distillation_loss=losses.SoftTargetCrossentropy(dtype="float16"),
+        ),
+        r"need a loss in float32.*dtype=float16",
+    ),
+    "axis": (
+        lambda: fit(
+            keras_distill.top_k_targets(LOGITS, 1),
+            distillation_loss=losses.SoftTargetCrossentropy(axis=0),
+        ),
+        r"classes in the last axis. Received: axis=0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOP_K)
+def test_top_k(name):
+    call, message = TOP_K[name]
+    with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
+        call()
