@@ -151,8 +151,8 @@ class Distiller(keras.Model):
         )
         self.student = student
         self.teacher = teacher
-        self._soft_loss_tracker = keras.metrics.Mean(name="soft_loss")
-        self._hard_loss_tracker = keras.metrics.Mean(name="hard_loss")
+        self._soft_loss_tracker = _MeanOfBatches(name="soft_loss")
+        self._hard_loss_tracker = _MeanOfBatches(name="hard_loss")
         self._memory = Memory()
         self._class_weight = None
         self._known_logits = None
@@ -427,6 +427,21 @@ class Distiller(keras.Model):
                 validation_batch_size=validation_batch_size,
                 validation_freq=validation_freq,
             )
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluates the student, as `keras.Model.evaluate` does.
+
+        Args:
+            *args: As in `keras.Model.evaluate`.
+            **kwargs: As in `keras.Model.evaluate`. The data may have soft
+                targets of its own, as in `fit`.
+
+        Returns:
+            The logs, as a list or dict.
+        """
+        self._assert_compile_called("evaluate")
+        with self._check.explaining():
+            return super().evaluate(*args, **kwargs)
 
     def train_on_batch(
         self,
@@ -745,6 +760,15 @@ class Distiller(keras.Model):
             value = ops.cast(value, keras.config.floatx())
             weighted.append(value if weight == 1 else weight * value)
         return sum(weighted)
+
+
+class _MeanOfBatches(keras.metrics.Mean):
+    """`Mean` of one number a batch, without the operations for more."""
+
+    def update_state(self, values, sample_weight):
+        weight = ops.cast(sample_weight, self.dtype)
+        self.total.assign_add(ops.cast(values, self.dtype) * weight)
+        self.count.assign_add(weight)
 
 
 def _find_dtype_policy(student):

@@ -25,7 +25,8 @@ class TopKTargets(typing.NamedTuple):
     `exp(logits[i] / T - log_sum_exp)`, with the `log_sum_exp` of that T. What
     these leave of 1 is the probability of all other classes together: one
     bucket, "the rest". It can not be had for other temperatures, so the losses
-    refuse a T that is not among `temperatures`.
+    refuse a T that is not among `temperatures` (under `jit_compile=True`, where
+    a step can not stop, the loss is NaN).
 
     Made by `top_k_targets`, or read from a `SoftTargetStore`. The losses take
     it in the place of dense logits of shape `(batch, ..., num_classes)`.

@@ -10,7 +10,6 @@ from keras import ops
 
 from keras_distill.backend import NumericsError
 from keras_distill.backend import check_finite
-from keras_distill.backend import unscale_loss
 from keras_distill.logits import are_marked
 from keras_distill.logits import mark
 from keras_distill.logits import to_logits
@@ -56,9 +55,10 @@ class BatchCheck:
 
     def __init__(self, fixes=None):
         self._fixes = fixes or _FIXES
-        self._batches = keras.metrics.Sum(name="batches")
+        # Plain variables: a metric takes ten operations for each of these.
+        self._batches = _make_variable("batches")
         self._deviations = {
-            who: keras.metrics.Mean(name=f"{who}_deviation")
+            who: _make_variable(f"{who}_deviation")
             for who in ("teacher", "student")
         }
         self._looked_at = set()
@@ -66,12 +66,11 @@ class BatchCheck:
 
     def reset(self):
         """Starts to count the batches of a new epoch."""
-        self._batches.reset_state()
+        self._batches.assign(0.0)
 
     def count_batch(self):
         """Called once in each training step, first."""
-        # Each replica counts its part of the batch.
-        self._batches.update_state(1.0 / unscale_loss(1.0))
+        self._batches.assign_add(1.0)
 
     def finite(self, soft_targets):
         """Returns soft targets that stop the step where they are not finite.
@@ -107,7 +106,7 @@ class BatchCheck:
         rows = ops.cast(outputs[:_ROWS], "float32")
         # 0 for a row of probabilities. Few operations: they run in each step.
         deviation = ops.abs(ops.sum(ops.abs(rows), axis=axis) - 1.0)
-        self._deviations[who].update_state(ops.max(deviation))
+        self._deviations[who].assign(ops.max(deviation))
 
     def run(self, step, *args):
         """Runs a compiled step; explains its errors, warns after the first.
@@ -144,7 +143,7 @@ class BatchCheck:
     def _explain(self, message):
         if _NOT_FINITE in message:
             return (
-                f"{_NOT_FINITE} in batch {int(self._batches.result())} of "
+                f"{_NOT_FINITE} in batch {int(self._batches)} of "
                 "this epoch (the first is 1): the teacher's logits hold a NaN "
                 "or an infinity. The student's weights are those from before "
                 "that batch. Look at the inputs of the batch. A teacher in "
@@ -171,7 +170,7 @@ class BatchCheck:
             return (
                 "Expected the labels to be classes of the student, and "
                 f"`ignore_class` of the loss where there is no label. "
-                f"Received in batch {int(self._batches.result())} of this "
+                f"Received in batch {int(self._batches)} of this "
                 f"epoch a {found.strip()}"
             )
         return None
@@ -179,7 +178,7 @@ class BatchCheck:
     def _warn(self):
         for who in sorted(self._looked_at):
             # Of an empty batch it is negative.
-            if 0 <= float(self._deviations[who].result()) < 1e-2:
+            if 0 <= float(self._deviations[who]) < 1e-2:
                 warnings.warn(
                     f"The {who}'s outputs look like probabilities (rows in "
                     "[0, 1] that sum to 1), but are taken for logits. "
@@ -187,6 +186,17 @@ class BatchCheck:
                     f"of the {who}.",
                     stacklevel=2,
                 )
+
+
+def _make_variable(name):
+    # The replicas of a strategy see the same, or parts of the same batch.
+    return keras.Variable(
+        0.0,
+        dtype="float32",
+        trainable=False,
+        aggregation="only_first_replica",
+        name=name,
+    )
 
 
 def _check_output(outputs):

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import typing
+import warnings
 
 import filelock
 import numpy as np
@@ -55,6 +56,12 @@ def lock(folder, worker, workers):
         ) from None
 
 
+def read_manifest(folder):
+    """Returns the manifest of a store, or an empty dict if there is none."""
+    path = folder / shards.MANIFEST
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def begin(plan):
     """Writes the manifest, or sees to it that the one there is the same.
 
@@ -64,11 +71,15 @@ def begin(plan):
     Raises:
         ValueError: If the store was begun with something else.
     """
-    path = plan.folder / shards.MANIFEST
     try:
-        shards.write_json(path, plan.config, plan.worker, replace=False)
+        shards.write_json(
+            plan.folder / shards.MANIFEST,
+            plan.config,
+            plan.worker,
+            replace=False,
+        )
     except FileExistsError:
-        manifest = json.loads(path.read_text())
+        manifest = read_manifest(plan.folder)
         for key, value in plan.config.items():
             if manifest.get(key) != value:
                 raise ValueError(
@@ -77,6 +88,12 @@ def begin(plan):
                     "with it, or with another path. "
                     f"Received: {value!r}"
                 ) from None
+        if plan.config["teacher"] is None:
+            warnings.warn(
+                f"The store {plan.folder} was begun by a teacher that is a "
+                "function, of which nobody can tell whether it is this one.",
+                stacklevel=3,
+            )
         if "shards" in manifest:
             # A former run may have ended just before it did so.
             shards.remove_notes(plan.folder)
@@ -158,6 +175,9 @@ def finish(plan, examples):
     """
     size = plan.config["examples_per_shard"]
     notes = shards.read_notes(plan.folder)
+    if "shards" in read_manifest(plan.folder):
+        # Another worker was the last.
+        return True
     expected = {
         number: min(size, examples - number * size)
         for number in range(math.ceil(examples / size))

@@ -25,11 +25,13 @@ class Examples(typing.NamedTuple):
         batched: Whether its elements are batches.
         batch_size: Examples in the batches to make of it, or `None` where it
             stays as it is.
+        length: Number of its elements, or `None` where it is not known.
     """
 
     dataset: typing.Any
     batched: bool
     batch_size: int | None
+    length: int | None
 
     def count(self, batch_size):
         """Returns the number of examples, if it can be told.
@@ -41,13 +43,14 @@ class Examples(typing.NamedTuple):
         Returns:
             An integer, or `None`.
         """
-        cardinality = int(self.dataset.cardinality())
-        if cardinality < 0:
-            return None
-        return cardinality * batch_size if self.batched else cardinality
+        if self.length is None or not self.batched:
+            return self.length
+        return self.length * batch_size
 
 
-def to_examples(data, batch_size, ranks, default_batch_size=_FIT_BATCH_SIZE):
+def to_examples(
+    data, batch_size, ranks, augment=None, default_batch_size=_FIT_BATCH_SIZE
+):
     """Returns whatever `fit` takes as a pipeline.
 
     Args:
@@ -56,7 +59,9 @@ def to_examples(data, batch_size, ranks, default_batch_size=_FIT_BATCH_SIZE):
             `keras.utils.PyDataset` or a generator of batches.
         batch_size: The argument of the user, or `None`.
         ranks: Ranks of the inputs of a batch in flat order, or `None` where
-            they are not known.
+            they are not known: then a dataset has batches, unless `batch_size`
+            or `augment` say that it has single examples.
+        augment: The argument of the user, or `None`.
         default_batch_size: For arrays.
 
     Returns:
@@ -69,21 +74,34 @@ def to_examples(data, batch_size, ranks, default_batch_size=_FIT_BATCH_SIZE):
     if batch_size is not None:
         check_integer("batch_size", batch_size, low=1)
     if isinstance(data, tf.data.Dataset):
-        dataset = data.map(_unpack)
-        batched = _are_batches(dataset, ranks)
+        dataset = _as_tuples(data)
+        batched = _are_batches(
+            dataset, ranks, batch_size is None and augment is None
+        )
     elif can_convert_arrays(data):
-        dataset = tf.data.Dataset.from_tensor_slices(_unpack(data))
+        # Of a list of arrays TensorFlow would make one array.
+        dataset = tf.data.Dataset.from_tensor_slices(
+            keras.tree.lists_to_tuples(_unpack(data))
+        )
         batched = False
         batch_size = batch_size or default_batch_size
     else:
-        dataset = get_data_adapter(data).get_tf_dataset().map(_unpack)
+        dataset = _as_tuples(get_data_adapter(data).get_tf_dataset())
         batched = True
     if batched and batch_size is not None:
         raise ValueError(
             "The dataset has batches already. "
             f"Received: batch_size={batch_size}"
         )
-    return Examples(dataset, batched, batch_size)
+    length = int(dataset.cardinality())
+    if length == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "Expected a dataset that ends. Pass it before `.repeat()`, and "
+            f"repeat what `attach` returns. Received: {data}"
+        )
+    return Examples(
+        dataset, batched, batch_size, length if length >= 0 else None
+    )
 
 
 def replay(examples, augment, seed, view):
@@ -131,9 +149,11 @@ def in_batches(examples, batch_size):
     return examples.dataset.batch(batch_size)
 
 
-def inputs_of(batches):
-    """Returns the inputs alone, a batch ahead of whoever takes them."""
-    return batches.map(lambda x, *_: x).prefetch(tf.data.AUTOTUNE)
+def list_inputs(examples, batch_size):
+    """Yields the inputs of each batch, as tensors."""
+    batches = in_batches(examples, batch_size)
+    for x, *_ in batches.prefetch(tf.data.AUTOTUNE):
+        yield x
 
 
 def fingerprint_examples(x):
@@ -153,7 +173,7 @@ def fingerprint_examples(x):
     return tf.bitcast(hashes[0][:, :4], tf.uint32)
 
 
-def pair(examples, view, find, decoded, compared=None):
+def pair(examples, view, find, decoded, compared=None, end=None):
     """Joins soft targets to a pipeline.
 
     Python is asked for the soft targets of many batches at once, as to ask it
@@ -170,6 +190,9 @@ def pair(examples, view, find, decoded, compared=None):
         decoded: A batch of soft targets, for its structure, shapes and dtypes.
         compared: The number of examples in a batch whose inputs are compared:
             the first ones. Defaults to `None`: all.
+        end: Function without arguments that is called before the last batch
+            is handed over, where it is known which one that is. Defaults to
+            `None`.
 
     Returns:
         `tf.data.Dataset` of what `examples` has, in the same batches, with the
@@ -190,8 +213,11 @@ def pair(examples, view, find, decoded, compared=None):
             tensor.set_shape(spec.shape)
         return position, *found
 
+    batches = in_batches(examples, examples.batch_size or _CHUNK)
+    last = _count_batches(examples) - 1
+
     def join(state, element):
-        position, start, *found = state
+        number, position, start, *found = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(element)
         count = tf.shape(keras.tree.flatten(x)[0], out_type=tf.int64)[0]
         start, *found = tf.cond(
@@ -207,30 +233,42 @@ def pair(examples, view, find, decoded, compared=None):
             ),
             expected[:compared],
         )
-        with tf.control_dependencies([_assert_none(differ, position)]):
+        done = [_assert_none(differ, position)]
+        if end is not None:
+            done.append(_call_if(tf.equal(number, last), end))
+        with tf.control_dependencies(done):
             flat = [tf.identity(tensor) for tensor in flat]
         y = pack_targets(y, keras.tree.pack_sequence_as(decoded, flat))
         joined = (x, y) if sample_weight is None else (x, y, sample_weight)
-        return (position + count, start, *found), joined
+        return (number + 1, position + count, start, *found), joined
 
     zero = tf.constant(0, tf.int64)
     nothing = [tf.zeros((0, *spec.shape[1:]), spec.dtype) for spec in specs]
-    batches = in_batches(examples, examples.batch_size or _CHUNK)
-    dataset = batches.scan((zero, zero, *nothing), join)
+    dataset = batches.scan((zero, zero, zero, *nothing), join)
     if examples.batched or examples.batch_size:
-        return dataset.prefetch(tf.data.AUTOTUNE)
-    return assert_length(dataset.unbatch(), examples.dataset)
+        return dataset
+    return assert_length(dataset.unbatch(), examples.length)
+
+
+def _count_batches(examples):
+    """Returns the number of batches that are paired, or 0 if not known."""
+    if examples.length is None or examples.batched:
+        return examples.length or 0
+    return -(-examples.length // (examples.batch_size or _CHUNK))
 
 
 def _assert_none(differ, position):
     """Stops at the first example whose input is another one."""
+    number = position + tf.argmax(tf.cast(differ, tf.int32))
+    return _call_if(tf.reduce_any(differ), _refuse, number)
 
-    def fail():
-        number = position + tf.argmax(tf.cast(differ, tf.int32))
-        return tf.numpy_function(_refuse, [number], tf.int64)
 
+def _call_if(condition, function, *arguments):
+    """Calls a Python function, where a tensor is true."""
     return tf.cond(
-        tf.reduce_any(differ), fail, lambda: tf.constant(0, tf.int64)
+        condition,
+        lambda: tf.numpy_function(function, arguments, tf.int64),
+        lambda: tf.constant(0, tf.int64),
     )
 
 
@@ -243,17 +281,18 @@ def _refuse(number):
     )
 
 
-def walk_through(views, first_view, one_pass):
+def walk_through(views, first_view, one_pass, length):
     """Returns a dataset whose passes show one view after another.
 
-    A view lasts until its last example has been read, so that a look at the
-    first batch, as Keras takes one to build a model, skips none.
+    A view lasts until the last batch of a pass, so that a look at the first
+    one, as Keras takes it to build a model, skips none.
 
     Args:
         views: Number of views.
         first_view: The view of the first pass.
-        one_pass: Function from the number of a view, a scalar tensor, to its
-            `tf.data.Dataset`.
+        one_pass: Function `(view, end)` that returns a `tf.data.Dataset` and
+            has it call `end()` as `pair` does.
+        length: Number of elements in a pass, or `None`.
     """
     passes = [first_view]
 
@@ -264,26 +303,32 @@ def walk_through(views, first_view, one_pass):
         passes[0] += 1
         return 0
 
-    def in_graph(function):
-        return tf.ensure_shape(tf.numpy_function(function, [], tf.int64), ())
-
     def begin(_):
-        dataset = one_pass(in_graph(present))
+        view = tf.ensure_shape(tf.numpy_function(present, [], tf.int64), ())
+        if length is not None:
+            # Keras does not ask for more than these.
+            return one_pass(view, turn)
         # Empty, and evaluated when all before it has been read.
+        dataset = one_pass(view, None)
         end = tf.data.Dataset.range(1).flat_map(
-            lambda _: dataset.take(in_graph(turn))
+            lambda _: dataset.take(
+                tf.ensure_shape(tf.numpy_function(turn, [], tf.int64), ())
+            )
         )
         return dataset.concatenate(end)
 
-    return tf.data.Dataset.range(1).flat_map(begin)
+    # What reads ahead by itself would turn too early.
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    dataset = tf.data.Dataset.range(1).flat_map(begin).with_options(options)
+    return assert_length(dataset, length)
 
 
-def assert_length(dataset, like):
-    """Notes on a dataset that it has as many elements as another one."""
-    cardinality = like.cardinality()
-    if cardinality < 0:
+def assert_length(dataset, length):
+    """Notes on a dataset how many elements it has, unless that is `None`."""
+    if length is None:
         return dataset
-    return dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
+    return dataset.apply(tf.data.experimental.assert_cardinality(length))
 
 
 def describe_inputs(x, batched):
@@ -302,6 +347,13 @@ def describe_inputs(x, batched):
     ]
 
 
+def _as_tuples(dataset):
+    """Returns a dataset whose elements are tuples of one to three."""
+    if isinstance(dataset.element_spec, tuple):
+        return dataset
+    return dataset.map(_unpack)
+
+
 def _unpack(*element):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
         element[0] if len(element) == 1 else element
@@ -311,12 +363,13 @@ def _unpack(*element):
     return (x,) if y is None else (x, y)
 
 
-def _are_batches(dataset, ranks):
+def _are_batches(dataset, ranks, otherwise):
     """Whether the elements of a dataset are batches.
 
     Args:
         dataset: `tf.data.Dataset` of tuples.
-        ranks: Ranks of the inputs of a batch, or `None`: then they are.
+        ranks: Ranks of the inputs of a batch, or `None`.
+        otherwise: What is returned where ranks are not known.
 
     Raises:
         ValueError: If they have neither these ranks nor one less.
@@ -329,7 +382,7 @@ def _are_batches(dataset, ranks):
             )
     received = [spec.shape.rank for spec in specs]
     if ranks is None or None in received or None in ranks:
-        return True
+        return otherwise
     if received == list(ranks):
         return True
     if received == [rank - 1 for rank in ranks]:

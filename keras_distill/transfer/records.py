@@ -5,7 +5,7 @@ and without padding: the fingerprint of the input, and for each output of the
 teacher
 
     dense, float32   logits       float32, of the output's shape
-    dense, float16   largest      float16, one for each position
+    dense, float16   largest      float32, one for each position
                      logits       float16: the logits less `largest`
     top-k            logits       float16 or float32, less the largest
                      classes      the smallest unsigned integers that hold all
@@ -108,7 +108,7 @@ class RecordFormat:
             ]
         if self.dtype == "float32":
             return [("logits", width, shape)]
-        return [("largest", width, shape[:-1]), ("logits", width, shape)]
+        return [("largest", "<f4", shape[:-1]), ("logits", width, shape)]
 
     def encode(self, outputs, fingerprints, position):
         """Returns the records of a batch.
@@ -132,6 +132,8 @@ class RecordFormat:
         ):
             logits = output.logits if self.top_k else output
             _check_shape(logits, (*shape[:-1], self.top_k or shape[-1]))
+            with np.errstate(over="ignore"):
+                logits = logits.astype("float32", copy=False)
             _check_finite(logits, position)
             if self.top_k:
                 records[f"logits_{number}"] = logits
@@ -191,11 +193,9 @@ def get_fingerprints(records):
 
 def _split(logits, position):
     """Returns the largest of the logits, and all less that, in float16."""
+    largest = np.max(logits, axis=-1)
     with np.errstate(over="ignore"):
-        largest = np.max(logits, axis=-1).astype("float16")
-        differences = (logits - largest[..., np.newaxis].astype("f4")).astype(
-            "float16"
-        )
+        differences = (logits - largest[..., np.newaxis]).astype("float16")
     finite = np.isfinite(differences)
     if not finite.all():
         raise ValueError(

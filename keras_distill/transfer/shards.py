@@ -58,7 +58,10 @@ def read_notes(folder):
     """Returns what is known of the shards that are complete, by number."""
     notes = {}
     for path in folder.glob("soft_targets-*.json"):
-        notes[int(path.stem.rpartition("-")[2])] = json.loads(path.read_text())
+        # Another worker may remove them: then they are in the manifest.
+        with contextlib.suppress(FileNotFoundError):
+            number = int(path.stem.rpartition("-")[2])
+            notes[number] = json.loads(path.read_text())
     return notes
 
 
@@ -91,7 +94,7 @@ def write_json(path, content, worker, replace=True):
         if replace:
             os.replace(temporary, path)
         else:
-            os.link(temporary, path)
+            _place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
@@ -203,6 +206,19 @@ def read_shard(folder, note, record):
             f"its checksum is not that of the manifest. {_REMEDY}"
         )
     return np.frombuffer(content, record)
+
+
+def _place(temporary, path):
+    """Gives a file its name, unless there is one."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Not every file system has hard links.
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.replace(temporary, path)
 
 
 def _sync_folder(folder):

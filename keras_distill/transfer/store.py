@@ -1,12 +1,12 @@
 import functools
 import itertools
-import json
 import operator
 import pathlib
 import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_distill.losses import SoftTargetCrossentropy
 from keras_distill.losses.composition import Distillation
@@ -31,8 +31,9 @@ _TOP_K_TEMPERATURES = (1.0, 4.0)
 # The logit of a probability of 0, where a teacher gives probabilities.
 _LOG_ZERO = {"float16": -3e4, "float32": -1e9}
 _CHECKS = ("all", "sample")
-# What a pipeline asks for, in less calls than batches.
+# What a pipeline is given, in fewer calls than batches.
 _EXAMPLES_AT_ONCE = 4096
+_BYTES_AT_ONCE = 2**24
 # Shards that are kept in memory while they are read.
 _SHARDS_IN_MEMORY = 2
 
@@ -109,7 +110,7 @@ class SoftTargetStore:
     """
 
     def __init__(self, path):
-        self.path = pathlib.Path(path)
+        self.path = _check_path(path)
         self._manifest = _read_manifest(self.path)
         self._format = RecordFormat(
             **{
@@ -148,7 +149,7 @@ class SoftTargetStore:
         """Labels a transfer set and writes the soft targets.
 
         The folder has one `manifest.json` and a TFRecord file for every 16,384
-        examples or 64 MiB. An example of C classes takes `2 * C + 6` bytes, in
+        examples or 64 MiB. An example of C classes takes `2 * C + 8` bytes, in
         float32 `4 * C + 4`. With `top_k=k` it takes 4 bytes for each of the k
         (in float16, with 257 to 65,536 classes), 4 for each temperature, and 4
         for the fingerprint of the input.
@@ -203,6 +204,7 @@ class SoftTargetStore:
             RuntimeError: If another process creates the same.
             OSError: If a file can not be written, such as on a full disk.
         """
+        folder = _check_path(path)
         worker, workers = _check_shard(shard)
         _check_storage(top_k, dtype)
         _check_views(views, augment, seed)
@@ -211,12 +213,11 @@ class SoftTargetStore:
         teacher = Teacher(teacher)
         temperatures = _choose_temperatures(temperatures, teacher, top_k)
         examples = pipelines.to_examples(
-            dataset, batch_size, teacher.input_ranks(), _BATCH_SIZE
+            dataset, batch_size, teacher.input_ranks(), augment, _BATCH_SIZE
         )
         predict = _make_predict(
             teacher, from_logits, top_k, dtype, temperatures
         )
-        folder = pathlib.Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         with creation.lock(folder, worker, workers):
             batches = _list_batches(
@@ -236,19 +237,30 @@ class SoftTargetStore:
                 {
                     "format_version": shards.FORMAT_VERSION,
                     "teacher": teacher.fingerprint(),
+                    "from_logits": from_logits,
                     **format.get_config(),
                     "inputs": pipelines.describe_inputs(first, batched=True),
                     "views": views,
                     "seed": None if augment is None else seed,
                     "workers": workers,
                     "examples_per_shard": examples_per_shard
+                    or creation.read_manifest(folder).get("examples_per_shard")
                     or shards.choose_shard_size(
                         format.record.itemsize, count_first
                     ),
                 },
                 worker,
             )
-            if "shards" not in creation.begin(plan):
+            if workers > 1 and plan.config["examples_per_shard"] < count_first:
+                raise ValueError(
+                    "Expected `examples_per_shard` to be at least the size of "
+                    f"a batch, {count_first}, where several workers share the "
+                    "work: a batch is labelled as a whole. Received: "
+                    f"examples_per_shard={plan.config['examples_per_shard']}"
+                )
+            if "shards" in creation.begin(plan):
+                cls(folder)._check_first(first, examples)
+            else:
                 progress = _Progress(
                     examples.count(count_first), views, verbose
                 )
@@ -261,7 +273,7 @@ class SoftTargetStore:
                 progress.end(count)
                 if not creation.finish(plan, count):
                     return None
-        return cls(path)
+        return cls(folder)
 
     def attach(
         self,
@@ -319,17 +331,20 @@ class SoftTargetStore:
             dataset,
             batch_size,
             [len(each["shape"]) + 1 for each in self._manifest["inputs"]],
+            augment,
         )
         decoded = self._format.decode(np.zeros(1, self._format.record))
         compared = None if check == "all" else 1
 
-        def one_pass(view):
+        def one_pass(view, end=None):
             pass_ = examples
             if augment is not None:
                 pass_ = pipelines.replay(
                     examples, augment, self._manifest["seed"], view
                 )
-            return pipelines.pair(pass_, view, self._find, decoded, compared)
+            return pipelines.pair(
+                pass_, view, self._find, decoded, compared, end
+            )
 
         views = self._manifest["views"]
         whole = one_pass(0)
@@ -337,9 +352,10 @@ class SoftTargetStore:
             whole.element_spec[0], examples.batched or examples.batch_size
         )
         if views == 1:
-            return whole
-        return pipelines.assert_length(
-            pipelines.walk_through(views, initial_epoch, one_pass), whole
+            return whole.prefetch(tf.data.AUTOTUNE)
+        length = int(whole.cardinality())
+        return pipelines.walk_through(
+            views, initial_epoch, one_pass, length if length >= 0 else None
         )
 
     def __len__(self):
@@ -436,7 +452,9 @@ class SoftTargetStore:
                 f"The dataset has more examples than the store {self.path}, "
                 f"which holds {examples}."
             )
-        stop = min(position + max(count, _EXAMPLES_AT_ONCE), examples)
+        fitting = _BYTES_AT_ONCE // self._format.record.itemsize
+        at_once = max(count, min(fitting, _EXAMPLES_AT_ONCE))
+        stop = min(position + at_once, examples)
         first = view * examples
         records = self._slice(int(first + position), int(first + stop))
         return [
@@ -453,8 +471,29 @@ class SoftTargetStore:
                 f"Received: augment={augment!r}"
             )
 
+    def _check_first(self, x, examples):
+        """Compares the first batch, and the number if it is known."""
+        fingerprints = pipelines.fingerprint_examples(x).numpy()
+        stored = get_fingerprints(self._slice(0, len(fingerprints)))
+        count = None if examples.batched else examples.length
+        if not np.array_equal(fingerprints, stored) or count not in (
+            None,
+            self._manifest["examples"],
+        ):
+            raise ValueError(
+                f"The store {self.path} is complete, and holds the soft "
+                f"targets of {self._manifest['examples']} other examples. "
+                "Pass another path for these."
+            )
+
     def _check_teacher(self, teacher):
         fingerprint = Teacher(teacher).fingerprint()
+        if fingerprint is None:
+            raise ValueError(
+                "Expected `teacher` to be a Keras model: of a function nobody "
+                "can tell what it depends on. "
+                f"Received: teacher={teacher!r}"
+            )
         if fingerprint != self._manifest["teacher"]:
             raise ValueError(
                 "The soft targets were made by another teacher: its "
@@ -505,13 +544,12 @@ class _Progress:
 
 
 def _read_manifest(folder):
-    path = folder / shards.MANIFEST
-    if not path.exists():
+    manifest = creation.read_manifest(folder)
+    if not manifest:
         raise ValueError(
             "Expected the folder of a `SoftTargetStore`, made by "
             f"`SoftTargetStore.create`. Received: path={str(folder)!r}"
         )
-    manifest = json.loads(path.read_text())
     version = manifest.get("format_version")
     if version != shards.FORMAT_VERSION:
         raise ValueError(
@@ -556,8 +594,7 @@ def _list_batches(examples, batch_size, views, augment, seed):
         replayed = examples
         if augment is not None:
             replayed = pipelines.replay(examples, augment, seed, view)
-        batches = pipelines.in_batches(replayed, batch_size)
-        yield from pipelines.inputs_of(batches)
+        yield from pipelines.list_inputs(replayed, batch_size)
 
 
 def _choose_temperatures(temperatures, teacher, top_k):
@@ -582,6 +619,16 @@ def _choose_temperatures(temperatures, teacher, top_k):
             f"ensembles. Received: temperatures={temperatures}"
         )
     return None
+
+
+def _check_path(path):
+    """Returns an absolute path."""
+    if "://" in str(path):
+        raise ValueError(
+            "Expected `path` to be a folder of this machine, or one that is "
+            f"mounted. Received: path={str(path)!r}"
+        )
+    return pathlib.Path(path).resolve()
 
 
 def _check_shard(shard):
