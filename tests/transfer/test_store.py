@@ -86,6 +86,16 @@ def test_dense_float16_is_near_the_logits(tmp_path, size):
         )
 
 
+def test_float16_holds_differences(tmp_path):
+    """Not the logits, which may be larger than all that it has."""
+    x = inputs(20)
+    store = create(tmp_path / "store", lambda x: x + 1e5, x)
+    np.testing.assert_allclose(store[:] - 1e5, x, atol=0.02)
+    masked = np.float32([0, 0, 0, 0, 0, -6e4])
+    store = create(tmp_path / "masked", lambda x: x + masked, x)
+    np.testing.assert_allclose(store[:], x + masked, rtol=2e-3, atol=4e-3)
+
+
 def test_dense_float32_is_exact(tmp_path):
     x = inputs(300)
     teacher = teacher_of(1e4)
@@ -591,6 +601,49 @@ def test_fit_walks_through_the_views(tmp_path, data, make_model):
     np.testing.assert_allclose(losses, by_hand, rtol=1e-4)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_views_of_single_examples_can_be_shuffled(
+    tmp_path, data, make_model, known
+):
+    x, _ = data
+    teacher = make_model(seed=5)
+    dataset = tf.data.Dataset.from_tensor_slices(x)
+    if not known:
+        dataset = dataset.filter(lambda _: True)
+    store = create(tmp_path / "store", teacher, dataset, views=2, augment=shift)
+    attached = store.attach(dataset, augment=shift).shuffle(22).batch(22)
+    epochs = [list(attached) for _ in range(3)]
+    sums = []
+    for ((inputs, targets),) in epochs:
+        np.testing.assert_allclose(
+            targets["soft_targets"],
+            teacher.predict(inputs, verbose=0),
+            atol=1e-2,
+        )
+        sums.append(float(tf.reduce_sum(inputs)))
+    assert sums[0] == pytest.approx(sums[2], abs=1e-3)
+    assert sums[0] != pytest.approx(sums[1], abs=1e-3)
+
+
+def test_views_turn_without_reading_ahead(tmp_path, data, make_model):
+    """Keras asks for as many batches as there are, and not for the end."""
+    x, _ = data
+    store = create(
+        tmp_path / "store", make_model(seed=5), x, views=3, augment=shift
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    attached = store.attach(x, augment=shift, batch_size=11)
+    attached = attached.with_options(options)
+    first = []
+    for _ in range(4):
+        batches = iter(attached)
+        first.append(float(next(batches)[0][0, 0]))
+        next(batches)
+    assert len(set(first)) == 3
+    assert first[3] == first[0]
+
+
 def test_another_augmentation_is_found(tmp_path, data, make_model):
     x, _ = data
     store = create(
@@ -609,7 +662,91 @@ def test_another_augmentation_is_found(tmp_path, data, make_model):
         plain.attach(x, augment=shift)
 
 
+# What a store that is there already is compared with.
+
+
+def test_other_data_and_settings_do_not_get_the_same_store(
+    tmp_path, data, make_model
+):
+    x, y = data
+    path = tmp_path / "store"
+    teacher = make_model(seed=5)
+    create(path, teacher, (x, y))
+    for other in (x + 1, x[:10], np.concatenate([x, x])):
+        with pytest.raises(ValueError, match="other examples"):
+            create(path, teacher, other)
+    with pytest.raises(ValueError, match="begun with another `from_logits`"):
+        create(path, teacher, (x, y), from_logits=False)
+    # Its own choices are the store's.
+    create(path, teacher, (x, y), batch_size=5)
+
+
+def test_functions_can_not_be_told_apart(tmp_path, data):
+    x, _ = data
+    store = create(tmp_path / "store", lambda x: 2 * x, x)
+    with pytest.raises(ValueError, match="`teacher` to be a Keras model"):
+        store.attach(x, teacher=lambda x: x)
+    with pytest.warns(UserWarning, match="whether it is this one"):
+        create(tmp_path / "store", lambda x: x, x)
+
+
+def test_a_relative_path_outlives_a_change_of_folder(
+    tmp_path, data, make_model, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    store = create("store", make_model(seed=5), data[0])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert store[0].shape == (5,)
+
+
 # Kinds of data.
+
+
+@pytest.mark.parametrize("how", ["batch_size", "augment"])
+def test_single_examples_of_teachers_that_do_not_tell(tmp_path, data, how):
+    """Nothing but the arguments says that these are no batches."""
+    x, _ = data
+    dataset = tf.data.Dataset.from_tensor_slices(x)
+    arguments = {"batch_size": 4} if how == "batch_size" else {"augment": shift}
+    store = create(
+        tmp_path / "store",
+        lambda x: 2 * x,
+        dataset,
+        dtype="float32",
+        **arguments,
+    )
+    assert len(store) == 22
+    if how == "batch_size":
+        np.testing.assert_array_equal(store[:], 2 * x)
+
+
+def test_lists_of_inputs(tmp_path):
+    sources = [keras.Input((6,)), keras.Input((6,))]
+    outputs = keras.layers.Dense(4)(keras.layers.Add()(sources))
+    teacher = keras.Model(sources, outputs)
+    x = [inputs(70), inputs(70, seed=1)]
+    store = create(tmp_path / "store", teacher, (x, np.zeros(70)))
+    np.testing.assert_allclose(
+        store[:], teacher.predict(x, verbose=0), atol=4e-3
+    )
+    ((attached, _), *_) = store.attach((x, np.zeros(70)))
+    np.testing.assert_array_equal(attached[1], x[1][:32])
+
+
+def test_batches_that_are_larger_than_what_is_read_at_once(
+    tmp_path, make_model
+):
+    x = inputs(10_000)
+    teacher = make_model(seed=5)
+    store = create(tmp_path / "store", teacher, x, examples_per_shard=1500)
+    expected = teacher.predict(x, batch_size=1000, verbose=0)
+    for size in (7000, 4096, 999):
+        seen = [
+            targets["soft_targets"]
+            for _, targets in store.attach(x, batch_size=size)
+        ]
+        np.testing.assert_allclose(np.concatenate(seen), expected, atol=2e-2)
 
 
 def test_py_datasets_and_generators(tmp_path, data, make_model):

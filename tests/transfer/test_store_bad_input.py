@@ -98,6 +98,22 @@ CREATE = {
         },
         r"Expected inputs that are dense tensors",
     ),
+    "endless": (
+        {"dataset": batches().repeat()},
+        r"a dataset that ends. Pass it before `\.repeat\(\)`",
+    ),
+    "url": ({"path": "gs://bucket/store"}, r"a folder of this machine"),
+    "workers_of_parts_of_batches": (
+        {"shard": (0, 2), "examples_per_shard": 4},
+        r"at least the size of a batch, 12,.*examples_per_shard=4",
+    ),
+    "overflow_of_float32": (
+        {
+            "teacher": lambda x: tf.cast(x, "float64") * 1e300,
+            "dtype": "float32",
+        },
+        r"not finite: the teacher's logits for example 0",
+    ),
     "class_ids": (
         {"teacher": lambda x: tf.argmax(x, -1)},
         r"floating point logits.*int64",
