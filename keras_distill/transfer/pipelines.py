@@ -170,7 +170,7 @@ def fingerprint_examples(x):
     hashes = [tf.fingerprint(tensor) for tensor in keras.tree.flatten(x)]
     if len(hashes) > 1:
         hashes = [tf.fingerprint(tf.concat(hashes, axis=-1))]
-    return tf.bitcast(hashes[0][:, :4], tf.uint32)
+    return tf.cast(tf.bitcast(hashes[0], tf.uint64), tf.uint32)
 
 
 def pair(examples, view, find, decoded, compared=None, end=None):
