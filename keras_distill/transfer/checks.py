@@ -143,7 +143,7 @@ class BatchCheck:
     def _explain(self, message):
         if _NOT_FINITE in message:
             return (
-                f"{_NOT_FINITE} in batch {int(self._batches)} of "
+                f"{_NOT_FINITE} in batch {int(_read(self._batches))} of "
                 "this epoch (the first is 1): the teacher's logits hold a NaN "
                 "or an infinity. The student's weights are those from before "
                 "that batch. Look at the inputs of the batch. A teacher in "
@@ -170,7 +170,7 @@ class BatchCheck:
             return (
                 "Expected the labels to be classes of the student, and "
                 f"`ignore_class` of the loss where there is no label. "
-                f"Received in batch {int(self._batches)} of this "
+                f"Received in batch {int(_read(self._batches))} of this "
                 f"epoch a {found.strip()}"
             )
         return None
@@ -178,7 +178,7 @@ class BatchCheck:
     def _warn(self):
         for who in sorted(self._looked_at):
             # Of an empty batch it is negative.
-            if 0 <= float(self._deviations[who]) < 1e-2:
+            if 0 <= _read(self._deviations[who]) < 1e-2:
                 warnings.warn(
                     f"The {who}'s outputs look like probabilities (rows in "
                     "[0, 1] that sum to 1), but are taken for logits. "
@@ -197,6 +197,10 @@ def _make_variable(name):
         aggregation="only_first_replica",
         name=name,
     )
+
+
+def _read(variable):
+    return float(ops.convert_to_numpy(ops.convert_to_tensor(variable)))
 
 
 def _check_output(outputs):
