@@ -152,7 +152,10 @@ def in_batches(examples, batch_size):
 def list_inputs(examples, batch_size):
     """Yields the inputs of each batch, as tensors."""
     batches = in_batches(examples, batch_size)
-    for x, *_ in batches.prefetch(tf.data.AUTOTUNE):
+    if not examples.batched:
+        # Whoever made the batches decides whether to read them ahead.
+        batches = batches.prefetch(tf.data.AUTOTUNE)
+    for x, *_ in batches:
         yield x
 
 

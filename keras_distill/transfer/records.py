@@ -134,12 +134,13 @@ class RecordFormat:
             _check_shape(logits, (*shape[:-1], self.top_k or shape[-1]))
             with np.errstate(over="ignore"):
                 logits = logits.astype("float32", copy=False)
-            _check_finite(logits, position)
             if self.top_k:
+                _check_finite(logits, position)
                 records[f"logits_{number}"] = logits
                 records[f"classes_{number}"] = output.classes
                 records[f"log_sum_exp_{number}"] = output.log_sum_exp
             elif self.dtype == "float32":
+                _check_finite(logits, position)
                 records[f"logits_{number}"] = logits
             else:
                 largest, differences = _split(logits, position)
@@ -194,10 +195,11 @@ def get_fingerprints(records):
 def _split(logits, position):
     """Returns the largest of the logits, and all less that, in float16."""
     largest = np.max(logits, axis=-1)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         differences = (logits - largest[..., np.newaxis]).astype("float16")
     finite = np.isfinite(differences)
     if not finite.all():
+        _check_finite(logits, position)
         raise ValueError(
             "float16 does not hold the logits of example "
             f"{_first(~finite, position)} (the first is 0), which reach from "
