@@ -1,8 +1,16 @@
 """Knowledge distillation for Keras."""
 
 from keras_distill import losses
+from keras_distill import metrics
+from keras_distill import plots
 from keras_distill.distiller import Distiller
+from keras_distill.hints import suggest_temperature
+from keras_distill.inference import predict_logits
 from keras_distill.layers import TemperatureSoftmax
+from keras_distill.report import Comparison
+from keras_distill.report import McNemarTest
+from keras_distill.report import ModelReport
+from keras_distill.report import compare
 from keras_distill.soft_targets import EnsembleTargets
 from keras_distill.soft_targets import TopKTargets
 from keras_distill.soft_targets import top_k_targets
@@ -11,13 +19,21 @@ from keras_distill.transfer.store import SoftTargetStore
 from keras_distill.version import __version__
 
 __all__ = [
+    "Comparison",
     "Distiller",
     "Ensemble",
     "EnsembleTargets",
+    "McNemarTest",
+    "ModelReport",
     "SoftTargetStore",
     "TemperatureSoftmax",
     "TopKTargets",
     "__version__",
+    "compare",
     "losses",
+    "metrics",
+    "plots",
+    "predict_logits",
+    "suggest_temperature",
     "top_k_targets",
 ]

@@ -10,10 +10,16 @@ from keras_distill.backend import is_distributed
 from keras_distill.backend import unscale_loss
 from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.backend.keras_internals import train_validation_split
+from keras_distill.callbacks import LogHyperparameters
+from keras_distill.callbacks import prepend_callback
 from keras_distill.export import export_student
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.logits import call_model
 from keras_distill.losses.composition import Distillation
+from keras_distill.metrics.composition import ComponentLosses
+from keras_distill.metrics.composition import DistillationMetrics
+from keras_distill.metrics.composition import MeanOfBatches
+from keras_distill.metrics.composition import weights_of_outputs
 from keras_distill.outputs import find_output_names
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
@@ -120,8 +126,9 @@ class Distiller(keras.Model):
             student and teacher do not match.
     """
 
-    # Set by Keras: the compiled step.
+    # Set by Keras: the compiled steps.
     train_function: typing.Any
+    test_function: typing.Any
 
     def __new__(cls, *args, **kwargs):
         if args:
@@ -151,8 +158,10 @@ class Distiller(keras.Model):
         )
         self.student = student
         self.teacher = teacher
-        self._soft_loss_tracker = _MeanOfBatches(name="soft_loss")
-        self._hard_loss_tracker = _MeanOfBatches(name="hard_loss")
+        self._soft_loss_tracker = MeanOfBatches(name="soft_loss")
+        self._hard_loss_tracker = MeanOfBatches(name="hard_loss")
+        self._component_losses = ComponentLosses()
+        self._distillation_metrics = DistillationMetrics(None)
         self._memory = Memory()
         self._class_weight = None
         self._known_logits = None
@@ -189,8 +198,9 @@ class Distiller(keras.Model):
         if wrapped is not None:
             wrapped.check_against(self.student)
         self._teacher = wrapped
+        # The compiled steps hold the former teacher.
+        self.test_function = None
         if self.train_function is not None:
-            # The compiled step holds the former teacher.
             self.make_train_function(force=True)
 
     @property
@@ -218,6 +228,14 @@ class Distiller(keras.Model):
         """The names of the student's outputs, where it has names."""
         return getattr(self.student, "output_names", None)
 
+    @property
+    def metrics(self):
+        return [
+            *super().metrics,
+            *self._component_losses.metrics,
+            *self._distillation_metrics.metrics,
+        ]
+
     def compile(
         self,
         optimizer="rmsprop",
@@ -229,6 +247,7 @@ class Distiller(keras.Model):
         loss_weights=None,
         metrics=None,
         weighted_metrics=None,
+        distillation_metrics=None,
         run_eagerly=False,
         steps_per_execution=1,
         jit_compile="auto",
@@ -271,6 +290,13 @@ class Distiller(keras.Model):
                 several outputs.
             metrics: As in `keras.Model.compile`.
             weighted_metrics: As in `keras.Model.compile`.
+            distillation_metrics: Metrics between teacher and student: a
+                `keras_distill.metrics.DistillationMetric` or its name, or a
+                list of these. With several outputs, one of them applies to
+                each; a list in their order or a dict with their names has an
+                entry for each. In `fit` they cost no teacher; `evaluate`
+                calls it once a batch, and then has `soft_loss` as well.
+                Defaults to `None`.
             run_eagerly: As in `keras.Model.compile`.
             steps_per_execution: As in `keras.Model.compile`.
             jit_compile: As in `keras.Model.compile`. `"auto"`, the default,
@@ -294,9 +320,11 @@ class Distiller(keras.Model):
             "alpha", alpha, _check_alpha_alone if loss is None else _check_alpha
         )
         self._check = BatchCheck()
+        self._component_losses = ComponentLosses()
+        self._distillation_metrics = DistillationMetrics(distillation_metrics)
         output_names = find_output_names(self.student)
         if output_names is not None:
-            self._distillation.terms(output_names)
+            self._build_metrics(output_names)
         self.dtype_policy = _find_dtype_policy(self.student)
         # Keras keeps those of a former `compile` where the new one has none.
         self.loss = self._compile_loss = self._compile_metrics = None
@@ -409,6 +437,7 @@ class Distiller(keras.Model):
             y = pack_targets(y, self._label(x, batch_size, verbose))
         sample_weight = match_weights(y, sample_weight)
         self._configure_step(class_weight)
+        callbacks = prepend_callback(LogHyperparameters(), callbacks)
         with self._check.explaining():
             return super().fit(
                 x=x,
@@ -427,6 +456,19 @@ class Distiller(keras.Model):
                 validation_batch_size=validation_batch_size,
                 validation_freq=validation_freq,
             )
+
+    def hyperparameters(self):
+        """Returns the present `alpha` and temperature, as the logs have them.
+
+        Returns:
+            Dict of floats: `"alpha"`, where there is a hard loss, and
+            `"temperature"`, where a distillation loss has one. Losses with
+            different temperatures have each its own, under its name:
+            `"soft_target_crossentropy_temperature"`.
+        """
+        self._assert_compile_called("hyperparameters")
+        values = {} if self.loss is None else {"alpha": self.alpha}
+        return {**values, **self._distillation.named_temperatures()}
 
     def evaluate(self, *args, **kwargs):
         """Evaluates the student, as `keras.Model.evaluate` does.
@@ -501,9 +543,18 @@ class Distiller(keras.Model):
         *state, data = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         check_keys(y, self.output_names)
+        labels, soft_targets = unpack_targets(y)
         if self._y_is_soft_targets(y) and self._compile_metrics is None:
-            y = pack_targets(None, y)
-        return super().test_step(*state, (x, y, sample_weight))
+            labels, soft_targets = None, y
+        elif soft_targets is None and self._distillation_metrics:
+            soft_targets = self._ask_teacher(x)
+        if soft_targets is not None:
+            y = pack_targets(labels, soft_targets)
+        logs = super().test_step(*state, (x, y, sample_weight))
+        if labels is None and self.loss is not None:
+            # Without the labels it is not what `compile` says.
+            logs.pop("loss", None)
+        return logs
 
     def make_train_function(self, force=False):
         if self.train_function is not None and not force:
@@ -533,7 +584,6 @@ class Distiller(keras.Model):
             `alpha * soft_loss + (1 - alpha) * hard_loss + regularization`,
             or `hard_loss + regularization` where there are no soft targets.
         """
-        del training
         labels, soft_targets = unpack_targets(y)
         hard_sample_weight, soft_sample_weight = unpack_weights(sample_weight)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
@@ -542,10 +592,10 @@ class Distiller(keras.Model):
         if soft_targets is not None:
             alpha = ops.cast(self._alpha.variable, keras.config.floatx())
             hard_weight = 1.0 - alpha
-            if labels is None and self._compile_loss is not None:
+            if training and labels is None and self._compile_loss is not None:
                 alpha = self._check.only_soft(alpha)
             soft_loss = self._compute_soft_loss(
-                soft_targets, y_pred, soft_sample_weight
+                soft_targets, y_pred, soft_sample_weight, batch_size
             )
             self._soft_loss_tracker.update_state(
                 unscale_loss(soft_loss), sample_weight=batch_size
@@ -573,7 +623,20 @@ class Distiller(keras.Model):
             hard loss and no metrics, one without soft targets no soft loss.
         """
         labels, soft_targets = unpack_targets(y)
+        weight_of_labels, weight_of_soft_targets = unpack_weights(sample_weight)
         absent = set()
+        if soft_targets is None:
+            absent |= {
+                "soft_loss",
+                *(loss.name for loss in self._component_losses.metrics),
+                *self._distillation_metrics.results(),
+            }
+            if self._compile_loss is None or labels is None:
+                absent.add("loss")
+        else:
+            self._distillation_metrics.update(
+                soft_targets, y_pred, weight_of_soft_targets
+            )
         if labels is None:
             logs = self.get_metrics_result()
             absent.add("hard_loss")
@@ -584,12 +647,7 @@ class Distiller(keras.Model):
                 absent |= set(self._compile_metrics.result())
         else:
             mask_unlabelled(labels, y_pred, self.loss, self.output_names)
-            sample_weight, _ = unpack_weights(sample_weight)
-            logs = super().compute_metrics(x, labels, y_pred, sample_weight)
-        if soft_targets is None:
-            absent.add("soft_loss")
-            if self._compile_loss is None or labels is None:
-                absent.add("loss")
+            logs = super().compute_metrics(x, labels, y_pred, weight_of_labels)
         kept = {name: logs[name] for name in logs if name not in absent}
         if kept:
             return kept
@@ -605,7 +663,7 @@ class Distiller(keras.Model):
 
     def get_metrics_result(self):
         logs = {}
-        for metric in self.metrics:
+        for metric in [*super().metrics, *self._component_losses.metrics]:
             # Keras builds the compiled metrics from the first labels it sees.
             if getattr(metric, "built", True):
                 result = metric.result()
@@ -616,7 +674,7 @@ class Distiller(keras.Model):
                 )
         if self._compile_loss is None:
             del logs["hard_loss"]
-        return logs
+        return {**logs, **self._distillation_metrics.results()}
 
     def export(self, filepath, format="tf_saved_model", **kwargs):
         """Exports the student, as `distiller.student.export` does.
@@ -664,6 +722,9 @@ class Distiller(keras.Model):
                         "distillation_loss_weights": (
                             self._distillation.weights
                         ),
+                        "distillation_metrics": (
+                            self._distillation_metrics.given
+                        ),
                     }
                 ),
                 alpha=self.alpha,
@@ -679,14 +740,11 @@ class Distiller(keras.Model):
         """Returns labels and soft targets: those in `y`, or the teacher's."""
         labels, soft_targets = unpack_targets(y)
         if soft_targets is not None:
-            self._memory.mark(soft_targets)
+            if self._memory.in_use:
+                self._memory.mark(soft_targets)
+                soft_targets = self._note_temperatures(soft_targets)
         elif self._teacher is not None:
-            soft_targets = self._teacher(
-                x,
-                self._distillation,
-                self.output_names,
-                look=functools.partial(self._check.look, "teacher"),
-            )
+            soft_targets = self._ask_teacher(x)
         elif self._y_is_soft_targets(y):
             labels, soft_targets = None, y
         if soft_targets is None:
@@ -699,6 +757,41 @@ class Distiller(keras.Model):
         if labels is None and self.loss is not None and self.alpha < 1:
             raise ValueError(NEEDS_LABELS)
         return labels, soft_targets
+
+    def _ask_teacher(self, x):
+        """Returns the teacher's soft targets of a batch, if there is one."""
+        if self._teacher is None:
+            return None
+        soft_targets = self._teacher(
+            x,
+            self._distillation,
+            self.output_names,
+            look=functools.partial(self._check.look, "teacher"),
+        )
+        return self._note_temperatures(soft_targets)
+
+    def _note_temperatures(self, soft_targets):
+        """Lets the metrics see where a mean holds that depends on it."""
+        if (
+            self._teacher is not None
+            and self._distillation_metrics
+            and self._teacher.averages_at_a_temperature
+        ):
+            return self._distillation.with_temperatures(
+                soft_targets, self.output_names
+            )
+        return soft_targets
+
+    def _build_metrics(self, output_names):
+        """Makes the metrics of each output, once.
+
+        Returns:
+            List of the terms of the distillation losses.
+        """
+        terms = self._distillation.terms(output_names)
+        self._component_losses.build(terms, output_names)
+        self._distillation_metrics.build(output_names)
+        return terms
 
     def _y_is_soft_targets(self, y):
         """Whether a bare `y` can be nothing but soft targets."""
@@ -733,17 +826,16 @@ class Distiller(keras.Model):
         )
         return self._check.run(step, *args)
 
-    def _compute_soft_loss(self, soft_targets, y_pred, sample_weight):
+    def _compute_soft_loss(
+        self, soft_targets, y_pred, sample_weight, batch_size
+    ):
         """Returns the weighted sum of the distillation losses."""
         student_outputs = keras.tree.flatten(y_pred)
         teacher_outputs = flatten_like(y_pred, soft_targets=soft_targets)
-        if keras.tree.is_nested(sample_weight):
-            weights = flatten_like(y_pred, sample_weight=sample_weight)
-        else:
-            weights = [sample_weight] * len(student_outputs)
-        names = name_outputs(y_pred, self.output_names)
-        weighted = []
-        for output, loss, weight in self._distillation.terms(names):
+        weights = weights_of_outputs(y_pred, sample_weight)
+        terms = self._build_metrics(name_outputs(y_pred, self.output_names))
+        values = []
+        for output, loss, _ in terms:
             teacher_output = teacher_outputs[output]
             student_output = student_outputs[output]
             if not is_compound(teacher_output):
@@ -757,18 +849,12 @@ class Distiller(keras.Model):
                 "student", student_output, loss.from_logits, loss.axis
             )
             value = loss(teacher_output, student_output, weights[output])
-            value = ops.cast(value, keras.config.floatx())
-            weighted.append(value if weight == 1 else weight * value)
-        return sum(weighted)
-
-
-class _MeanOfBatches(keras.metrics.Mean):
-    """`Mean` of one number a batch, without the operations for more."""
-
-    def update_state(self, values, sample_weight):
-        weight = ops.cast(sample_weight, self.dtype)
-        self.total.assign_add(ops.cast(values, self.dtype) * weight)
-        self.count.assign_add(weight)
+            values.append(ops.cast(value, keras.config.floatx()))
+        self._component_losses.update(map(unscale_loss, values), batch_size)
+        return sum(
+            value if term.weight == 1 else term.weight * value
+            for term, value in zip(terms, values, strict=True)
+        )
 
 
 def _find_dtype_policy(student):

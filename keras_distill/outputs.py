@@ -46,6 +46,42 @@ def find_output_names(model):
     return name_outputs(structure, getattr(model, "output_names", None))
 
 
+def spread(entries, output_names, argument):
+    """Returns what an argument of `compile` has for each output.
+
+    Args:
+        entries: One entry, which is for every output; a dict of the outputs'
+            names; or a list with an entry for each. With one output a list is
+            one entry.
+        output_names: One name for each output, in flat order.
+        argument: Name of the argument, for the messages.
+
+    Returns:
+        List of one entry for each output, `None` where there is none.
+
+    Raises:
+        ValueError: If the entries do not fit the outputs.
+    """
+    count = len(output_names)
+    if isinstance(entries, dict):
+        unknown = sorted(set(entries) - set(output_names))
+        if unknown:
+            raise ValueError(
+                f"The keys of `{argument}` have to be names of the student's "
+                f"outputs, {sorted(output_names)}. Received: {unknown}"
+            )
+        return [entries.get(name) for name in output_names]
+    if count == 1 or not isinstance(entries, (list, tuple)):
+        return [entries] * count
+    if len(entries) != count:
+        raise ValueError(
+            f"The student has {count} outputs, so `{argument}` as a list "
+            f"needs {count} entries, `None` for an output that is left out. "
+            f"Received: {len(entries)}"
+        )
+    return entries
+
+
 def flatten_like(outputs, **named):
     """Returns what belongs to the outputs as a flat list in their order.
 

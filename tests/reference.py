@@ -173,3 +173,31 @@ class LinearStudent:
                 self.step(*batch)
             history.append(logs)
         return history
+
+
+def brier(labels, logits):
+    """The score of each sample."""
+    one_hot = np.eye(logits.shape[-1])[labels]
+    return np.sum((softmax(np.float64(logits), -1) - one_hot) ** 2, -1)
+
+
+def entropy(logits, temperature):
+    log_p = log_softmax(np.float64(logits) / temperature, -1)
+    return -np.sum(np.exp(log_p) * log_p, -1)
+
+
+def calibration_error(labels, logits, bins, weights=None):
+    """Bin by bin, as Guo et al. write it."""
+    q = softmax(np.float64(logits), -1)
+    confidence = q.max(-1)
+    correct = q.argmax(-1) == labels
+    weights = np.ones(len(q)) if weights is None else np.float64(weights)
+    error = 0.0
+    for m in range(1, bins + 1):
+        inside = (confidence > (m - 1) / bins) & (confidence <= m / bins)
+        if weights[inside].sum() > 0:
+            accuracy = np.average(correct[inside], weights=weights[inside])
+            sure = np.average(confidence[inside], weights=weights[inside])
+            share = weights[inside].sum() / weights.sum()
+            error += share * abs(accuracy - sure)
+    return error

@@ -143,7 +143,7 @@ def test_soft_targets_of_the_data_go_before_the_teacher(data, make_model):
     distiller.compile("sgd")
     logits = make_model(seed=5).predict(x, verbose=0)
     history = distiller.fit(x, {"soft_targets": logits}, verbose=0)
-    assert set(history.history) == {"loss", "soft_loss"}
+    assert set(history.history) == {"loss", "soft_loss", "temperature"}
 
 
 def test_unlabelled_training_and_labelled_validation(data, make_model):
@@ -166,6 +166,8 @@ def test_unlabelled_training_and_labelled_validation(data, make_model):
         "val_loss",
         "val_hard_loss",
         "val_accuracy",
+        "alpha",
+        "temperature",
     }
 
 
@@ -183,5 +185,6 @@ def test_evaluation_with_soft_targets(data, make_model):
     logs = distiller.evaluate(
         x, targets, batch_size=BATCH, verbose=0, return_dict=True
     )
-    for name, (value,) in trained.items():
-        np.testing.assert_allclose(logs[name], value, rtol=1e-5)
+    assert set(logs) == {"loss", "soft_loss", "hard_loss"}
+    for name, value in logs.items():
+        np.testing.assert_allclose(trained[name], [value], rtol=1e-5)

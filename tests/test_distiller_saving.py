@@ -246,7 +246,7 @@ def test_compile_again_forgets_the_former_losses(data, make_model):
     assert "hard_loss" in distiller.fit(x, y, verbose=0).history
     distiller.compile("sgd")
     history = distiller.fit(x, y, verbose=0).history
-    assert set(history) == {"loss", "soft_loss"}
+    assert set(history) == {"loss", "soft_loss", "temperature"}
     np.testing.assert_allclose(history["loss"], history["soft_loss"])
 
 

@@ -74,7 +74,15 @@ def test_weights_and_logs(pair, data, how):
     history = distiller.fit(
         x, y, batch_size=BATCH, epochs=3, shuffle=False, verbose=0
     ).history
-    assert set(history) == {"loss", "soft_loss", "hard_loss"}
+    assert set(history) == {
+        "loss",
+        "soft_loss",
+        "hard_loss",
+        "alpha",
+        "temperature",
+    }
+    assert history["alpha"] == [ALPHA] * 3
+    assert history["temperature"] == [TEMPERATURE] * 3
     assert_same_logs(history, by_hand.fit(x, y, logits, BATCH, epochs=3))
     assert_same_weights(student, by_hand)
 
@@ -87,7 +95,7 @@ def test_soft_targets_only(pair, data):
     history = distiller.fit(
         x, batch_size=BATCH, epochs=2, shuffle=False, verbose=0
     ).history
-    assert set(history) == {"loss", "soft_loss"}
+    assert set(history) == {"loss", "soft_loss", "temperature"}
     assert_same_logs(history, by_hand.fit(x, None, logits, BATCH, epochs=2))
     assert_same_weights(student, by_hand)
 
@@ -100,7 +108,7 @@ def test_labels_are_not_used_without_a_hard_loss(pair, data):
     history = distiller.fit(
         x, y, batch_size=BATCH, shuffle=False, verbose=0
     ).history
-    assert set(history) == {"loss", "soft_loss", "accuracy"}
+    assert set(history) == {"loss", "soft_loss", "temperature", "accuracy"}
     by_hand.fit(x, None, logits, BATCH)
     assert_same_weights(student, by_hand)
 

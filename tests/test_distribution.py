@@ -60,6 +60,13 @@ def test_mirrored_strategy(tmp_path):
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     single, mirrored = json.loads(path.read_text())
-    assert set(single) == {"accuracy", "hard_loss", "loss", "soft_loss"}
+    assert set(single) == {
+        "accuracy",
+        "alpha",
+        "hard_loss",
+        "loss",
+        "soft_loss",
+        "temperature",
+    }
     for name, values in single.items():
         assert mirrored[name] == pytest.approx(values, rel=1e-5), name

@@ -7,6 +7,8 @@ if keras.backend.backend() == "tensorflow":
     from keras_distill.backend.tensorflow import RecordError
     from keras_distill.backend.tensorflow import after
     from keras_distill.backend.tensorflow import check_finite
+    from keras_distill.backend.tensorflow import compile_inference
+    from keras_distill.backend.tensorflow import count_multiply_adds
     from keras_distill.backend.tensorflow import is_distributed
     from keras_distill.backend.tensorflow import read_records
     from keras_distill.backend.tensorflow import unscale_loss
@@ -23,6 +25,8 @@ __all__ = [
     "RecordError",
     "after",
     "check_finite",
+    "compile_inference",
+    "count_multiply_adds",
     "is_distributed",
     "read_records",
     "unscale_loss",

@@ -14,6 +14,7 @@ from keras.src.trainers.data_adapters.array_data_adapter import (
 from keras.src.trainers.data_adapters.array_slicing import (
     train_validation_split,
 )
+from keras.src.utils.naming import to_snake_case
 
 
 def flatten_layers(model):
@@ -29,5 +30,6 @@ __all__ = [
     "get_tensor_attr",
     "set_keras_mask",
     "set_tensor_attr",
+    "to_snake_case",
     "train_validation_split",
 ]

@@ -1,5 +1,8 @@
+import math
 import os
+import typing
 
+import keras
 import tensorflow as tf
 
 # What reading and writing of records raises.
@@ -80,3 +83,107 @@ def write_records(path):
 def read_records(path):
     """Yields the content of each TFRecord in a file, as bytes."""
     yield from tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()
+
+
+def compile_inference(model):
+    """Returns a compiled function `inputs -> outputs` of a model.
+
+    Args:
+        model: Callable of a batch of inputs.
+    """
+    return tf.function(model, reduce_retracing=True)
+
+
+def count_multiply_adds(function, inputs):
+    """Counts the multiplications, each with an addition, of one example.
+
+    Those of matrix products and convolutions, as far as the shapes are known.
+    What else there is (activations, normalizations, pooling) is small beside
+    them and does not count.
+
+    Args:
+        function: Function of a batch of inputs.
+        inputs: Structure of inputs; only shapes and dtypes matter.
+
+    Returns:
+        An integer; or `None` where loops or branches hide what is computed.
+    """
+    specs = keras.tree.map_structure(
+        lambda x: tf.TensorSpec((1, *x.shape[1:]), x.dtype), inputs
+    )
+    graph = tf.function(function).get_concrete_function(specs).graph
+    total = 0
+    for operation in graph.get_operations():
+        if operation.type in _HIDING:
+            return None
+        count = _MULTIPLY_ADDS.get(operation.type)
+        if count is None:
+            continue
+        shapes = [tensor.shape for tensor in operation.inputs]
+        shapes.append(operation.outputs[0].shape)
+        if not all(shape.is_fully_defined() for shape in shapes):
+            return None
+        counted = count(operation, *(shape.as_list() for shape in shapes))
+        if counted is None:
+            return None
+        total += counted
+    return total
+
+
+def _of_matmul(operation, first, second, product):
+    transposed = operation.get_attr("transpose_a")
+    return math.prod(product) * first[0 if transposed else 1]
+
+
+def _of_batch_matmul(operation, first, second, product):
+    transposed = operation.get_attr("adj_x")
+    return math.prod(product) * first[-2 if transposed else -1]
+
+
+def _of_convolution(operation, image, kernel, result):
+    # With groups a kernel sees a part of the channels, and is as much smaller.
+    return math.prod(result) * math.prod(kernel[:-1])
+
+
+def _of_depthwise_convolution(operation, image, kernel, result):
+    return math.prod(result) * math.prod(kernel[:2])
+
+
+def _of_transposed_convolution(operation, sizes, kernel, image, result):
+    return math.prod(image) * math.prod(kernel[:-1])
+
+
+def _of_einsum(operation, *shapes):
+    equation = operation.get_attr("equation").decode()
+    if "." in equation:
+        return None
+    terms = equation.split("->")[0].split(",")
+    sizes = {
+        axis: size
+        for term, shape in zip(terms, shapes[:-1], strict=True)
+        for axis, size in zip(term, shape, strict=True)
+    }
+    return math.prod(sizes.values())
+
+
+# What runs other functions, or an unknown number of times.
+_HIDING = {
+    "If",
+    "PartitionedCall",
+    "StatefulPartitionedCall",
+    "StatelessIf",
+    "StatelessWhile",
+    "While",
+    "XlaLaunch",
+}
+_MULTIPLY_ADDS: dict[str, typing.Callable] = {
+    "BatchMatMulV2": _of_batch_matmul,
+    "BatchMatMulV3": _of_batch_matmul,
+    "Conv2D": _of_convolution,
+    "Conv2DBackpropInput": _of_transposed_convolution,
+    "Conv3D": _of_convolution,
+    "Conv3DBackpropInputV2": _of_transposed_convolution,
+    "DepthwiseConv2dNative": _of_depthwise_convolution,
+    "Einsum": _of_einsum,
+    "MatMul": _of_matmul,
+}

@@ -1,14 +1,12 @@
 """Losses between a teacher's and a student's logits."""
 
-import keras
-
+from keras_distill.identifiers import retrieve
 from keras_distill.losses.distillation_loss import DistillationLoss
 from keras_distill.losses.logit_matching import LogitMatching
 from keras_distill.losses.soft_target_crossentropy import SoftTargetCrossentropy
 from keras_distill.losses.soft_target_kl_divergence import (
     SoftTargetKLDivergence,
 )
-from keras_distill.validation import suggest
 
 __all__ = [
     "DistillationLoss",
@@ -46,28 +44,17 @@ def get(identifier):
         ValueError: If the name is unknown, or the object is something else,
             such as a loss of `keras.losses`.
     """
-    if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, DistillationLoss):
-        return identifier
-    if isinstance(identifier, str):
-        names = {
-            **_BY_NAME,
-            **{loss.__name__: loss for loss in _BY_NAME.values()},
-        }
-        if identifier in names:
-            return names[identifier]()
-        raise ValueError(
-            "Unknown `distillation_loss`. "
-            f"{suggest(identifier, names)} "
-            f"Received: distillation_loss={identifier!r}"
-        )
-    raise ValueError(
-        "Expected `distillation_loss` to be a "
-        "`keras_distill.losses.DistillationLoss`, such as "
-        "`SoftTargetCrossentropy(temperature=4.0)`. A loss of `keras.losses` "
-        "does not know that `y_true` holds a teacher's logits; for the squared "
-        "difference of logits use `LogitMatching()`, for another rule subclass "
-        "`DistillationLoss`. "
-        f"Received: distillation_loss={identifier!r}"
+    return retrieve(
+        identifier,
+        DistillationLoss,
+        _BY_NAME,
+        argument="distillation_loss",
+        hint=(
+            "Expected `distillation_loss` to be a "
+            "`keras_distill.losses.DistillationLoss`, such as "
+            "`SoftTargetCrossentropy(temperature=4.0)`. A loss of "
+            "`keras.losses` does not know that `y_true` holds a teacher's "
+            "logits; for the squared difference of logits use "
+            "`LogitMatching()`, for another rule subclass `DistillationLoss`."
+        ),
     )

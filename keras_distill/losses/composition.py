@@ -3,9 +3,14 @@
 import typing
 
 import keras
+from keras import ops
 
+from keras_distill.identifiers import number_names
 from keras_distill.losses import DistillationLoss
 from keras_distill.losses import get
+from keras_distill.outputs import name_outputs
+from keras_distill.outputs import spread
+from keras_distill.soft_targets import EnsembleTargets
 from keras_distill.validation import check_number
 
 
@@ -56,8 +61,10 @@ class Distillation:
         Raises:
             ValueError: If the losses do not fit the outputs.
         """
-        losses = _spread(self.losses, output_names)
-        weights = _spread(self.weights, output_names)
+        losses = spread(self.losses, output_names, "distillation_loss")
+        weights = spread(
+            self.weights, output_names, "distillation_loss_weights"
+        )
         return [
             Term(output, loss, weight)
             for output in range(len(output_names))
@@ -90,6 +97,30 @@ class Distillation:
                 )
         return [next(iter(each.values()), 1.0) for each in by_output]
 
+    def with_temperatures(self, soft_targets, output_names):
+        """Notes on an ensemble's means at which temperature they hold.
+
+        Args:
+            soft_targets: Logits in the structure of the student's outputs,
+                averaged at the `temperatures`.
+            output_names: Names that the model gives, or `None`.
+
+        Returns:
+            `EnsembleTargets` in the same structure.
+        """
+        names = name_outputs(soft_targets, output_names)
+        noted = [
+            EnsembleTargets(
+                logits, ops.reshape(ops.cast(temperature, "float32"), (1, 1))
+            )
+            for logits, temperature in zip(
+                keras.tree.flatten(soft_targets),
+                self.temperatures(names),
+                strict=True,
+            )
+        ]
+        return keras.tree.pack_sequence_as(soft_targets, noted)
+
     def present_temperatures(self):
         """Returns the temperatures of all losses that have one."""
         return tuple(
@@ -97,6 +128,21 @@ class Distillation:
             for loss in keras.tree.flatten(self.losses)
             if hasattr(loss, "temperature")
         )
+
+    def named_temperatures(self):
+        """Returns the temperatures, by the names they have in the logs."""
+        losses = [
+            loss
+            for loss in keras.tree.flatten(self.losses)
+            if hasattr(loss, "temperature")
+        ]
+        if len(losses) == 1:
+            return {"temperature": losses[0].temperature}
+        names = number_names(loss.name for loss in losses)
+        return {
+            f"{name}_temperature": loss.temperature
+            for name, loss in zip(names, losses, strict=True)
+        }
 
     @property
     def teacher_from_logits(self):
@@ -140,29 +186,6 @@ def _check_weights(losses, weights):
     ):
         if loss is not None:
             check_number("distillation_loss_weights", weight, low=0)
-
-
-def _spread(entries, output_names):
-    """Returns one entry (of losses or weights) for each output."""
-    count = len(output_names)
-    if isinstance(entries, dict):
-        unknown = sorted(set(entries) - set(output_names))
-        if unknown:
-            raise ValueError(
-                "The keys of `distillation_loss` have to be names of the "
-                f"student's outputs, {sorted(output_names)}. "
-                f"Received: {unknown}"
-            )
-        return [entries.get(name) for name in output_names]
-    if count == 1 or not isinstance(entries, (list, tuple)):
-        return [entries] * count
-    if len(entries) != count:
-        raise ValueError(
-            f"The student has {count} outputs, so `distillation_loss` as a "
-            f"list needs {count} entries, `None` for an output that is not "
-            f"distilled. Received: {len(entries)}"
-        )
-    return entries
 
 
 def _pair(losses, weights):

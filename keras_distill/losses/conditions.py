@@ -6,8 +6,8 @@ from keras import ops
 from keras_distill.backend import check_finite
 
 OTHER_TEMPERATURE = (
-    "The temperature of the distillation loss is none of those that the soft "
-    "targets were made for"
+    "The temperature of the distillation loss or metric is none of those that "
+    "the soft targets were made for"
 )
 OTHER_CLASSES = (
     "The soft targets were made for another number of classes than the "

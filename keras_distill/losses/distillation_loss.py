@@ -3,6 +3,7 @@ import numbers
 import keras
 from keras import ops
 
+from keras_distill.backend.keras_internals import to_snake_case
 from keras_distill.logits import to_logits
 from keras_distill.losses.conditions import require_temperature
 from keras_distill.outputs import shapes_agree
@@ -49,7 +50,8 @@ class DistillationLoss(keras.losses.Loss):
         axis: Integer, the axis of the classes. Defaults to `-1`.
         reduction: As in `keras.losses.Loss`. Defaults to
             `"sum_over_batch_size"`.
-        name: Optional name of the loss.
+        name: Optional name of the loss. Defaults to that of the class in
+            snake case.
         dtype: Dtype of the computation. Defaults to `None`, which means
             `keras.backend.floatx()`: outputs in float16 and bfloat16 are cast
             up before anything else.
@@ -73,6 +75,9 @@ class DistillationLoss(keras.losses.Loss):
         name=None,
         dtype=None,
     ):
+        if name is None:
+            # Keras would number it, and the logs have a new name each time.
+            name = to_snake_case(type(self).__name__)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if teacher_from_logits is None:
             teacher_from_logits = from_logits

@@ -48,13 +48,28 @@ def top_k_buckets(targets, student_logits, temperature):
     """
     classes = ops.cast(targets.classes, "int32")
     num_classes = student_logits.shape[-1]
-    log_sum_exp = select_log_sum_exp(targets, temperature, num_classes)
-    log_p = targets.logits / temperature - log_sum_exp
-    teacher = ops.concatenate([log_p, _log_rest(log_p)], axis=-1)
+    teacher = teacher_buckets(targets, temperature, num_classes)
     softened = soften(student_logits, temperature)
     rest = ops.logsumexp(_lower(softened, classes), axis=-1, keepdims=True)
     top = ops.take_along_axis(softened, classes, axis=-1)
     return teacher, ops.concatenate([top, rest], axis=-1)
+
+
+def teacher_buckets(targets, temperature, num_classes):
+    """Returns the teacher's half of `top_k_buckets`.
+
+    Args:
+        targets: As in `top_k_buckets`.
+        temperature: As in `top_k_buckets`.
+        num_classes: Integer, the classes of the student.
+
+    Returns:
+        Float tensor of shape `(batch, ..., k + 1)`: the logarithms of the
+        probabilities of the k classes, and of the rest.
+    """
+    log_sum_exp = select_log_sum_exp(targets, temperature, num_classes)
+    log_p = targets.logits / temperature - log_sum_exp
+    return ops.concatenate([log_p, _log_rest(log_p)], axis=-1)
 
 
 def _log_rest(log_p):

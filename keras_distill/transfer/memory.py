@@ -49,6 +49,11 @@ class Memory:
         self._in_use = False
 
     @property
+    def in_use(self):
+        """Whether a training has its soft targets from here."""
+        return self._in_use
+
+    @property
     def known_logits(self):
         """As in `Labelled`, of what is in use, else `None`."""
         return self._labelled.known_logits if self._in_use else None
@@ -97,14 +102,13 @@ class Memory:
 
     def mark(self, soft_targets):
         """Notes on a batch of what is in use that it holds logits."""
-        if self._in_use:
-            for known, batch in zip(
-                self._labelled.known_logits,
-                keras.tree.flatten(soft_targets),
-                strict=True,
-            ):
-                if known:
-                    mark(batch, ops.copy(batch))
+        for known, batch in zip(
+            self._labelled.known_logits,
+            keras.tree.flatten(soft_targets),
+            strict=True,
+        ):
+            if known:
+                mark(batch, ops.copy(batch))
 
     def check(self, teacher, temperatures):
         """Refuses to serve what has changed since the labelling.

@@ -1,0 +1,78 @@
+"""Hints at where a search may begin."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_distill.inference import predict_logits
+from keras_distill.metrics.soft_target_entropy import soft_target_entropy
+from keras_distill.validation import check_number
+
+_LOWEST, _HIGHEST = 1.0, 1000.0
+_PRECISION = 1e-3
+
+
+def suggest_temperature(
+    teacher, x, share=0.5, batch_size=None, from_logits=True, verbose=0
+):
+    """Hints at a temperature, from how much a teacher's soft targets say.
+
+    At T = 1 the soft targets of a good teacher are almost labels, with an
+    entropy near 0; at a high T all classes are alike, with the entropy log C.
+    The hint is the T at which the mean entropy of the soft targets is a
+    `share` of log C. It needs no labels and no training, and knows nothing of
+    the student: a small one may want a lower T (Hinton, Vinyals and Dean,
+    2015, section 3, find 2.5 to 4 best for 30 units where all above 8 serve
+    300). Use it where a search begins, and let a validation set decide.
+
+    Example:
+
+    ```python
+    temperature = keras_distill.suggest_temperature(teacher, x)
+    loss = keras_distill.losses.SoftTargetCrossentropy(temperature)
+    ```
+
+    Args:
+        teacher: A `keras.Model` with one output, or a callable
+            `inputs -> outputs`.
+        x: Inputs of the transfer set, as in `predict_logits`; some hundreds
+            are enough.
+        share: Float between 0 and 1, both excluded. Defaults to `0.5`.
+        batch_size: Integer, for arrays and datasets without batches. Defaults
+            to `None`: 128 for arrays.
+        from_logits: Whether the teacher's outputs are logits (`True`, the
+            default) or probabilities, where no softmax can be found in it.
+        verbose: `0` (the default), `1`, `2` or `"auto"`, as in
+            `keras.Model.predict`.
+
+    Returns:
+        Float from 1 to 1000, to three digits: 1 where the soft targets say
+        more than the share even there.
+
+    Raises:
+        ValueError: If `share` is not between 0 and 1.
+    """
+    share = check_number("share", share, low=0, high=1)
+    if share in (0, 1):
+        raise ValueError(
+            "Expected `share` to be between 0 and 1, both excluded. "
+            f"Received: share={share:g}"
+        )
+    logits = predict_logits(
+        teacher, x, batch_size, from_logits=from_logits, verbose=verbose
+    )
+    wanted = share * math.log(logits.shape[-1])
+
+    def is_too_low(temperature):
+        entropies = soft_target_entropy(logits, temperature)
+        return float(np.mean(ops.convert_to_numpy(entropies))) < wanted
+
+    # The entropy never falls with the temperature.
+    low, high = _LOWEST, _HIGHEST
+    if not is_too_low(low):
+        return low
+    while high / low > 1 + _PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if is_too_low(middle) else (low, middle)
+    return float(f"{high:.3g}")

@@ -1,0 +1,118 @@
+"""The logits of any model, for any data that `fit` takes."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_distill.backend import compile_inference
+from keras_distill.logits import call_model
+from keras_distill.logits import to_logits
+from keras_distill.losses import DistillationLoss
+from keras_distill.transfer.pipelines import in_batches
+from keras_distill.transfer.pipelines import to_examples
+
+
+def predict_logits(model, x, batch_size=None, from_logits=True, verbose="auto"):
+    """Computes the logits of a model, whether or not it ends in a softmax.
+
+    As `model.predict`, but of a model that ends in `keras.layers.Softmax`,
+    `activation="softmax"` or `TemperatureSoftmax` it returns what the softmax
+    is applied to.
+
+    Example:
+
+    ```python
+    logits = keras_distill.predict_logits(teacher, x)
+    targets = keras_distill.top_k_targets(logits, k=3)
+    ```
+
+    Args:
+        model: A `keras.Model` with one output, or a callable
+            `inputs -> outputs`.
+        x: Inputs: arrays, or a `tf.data.Dataset`, `keras.utils.PyDataset` or
+            generator of batches, of which the labels are not used.
+        batch_size: Integer, for arrays and datasets without batches. Defaults
+            to `None`: 128 for arrays.
+        from_logits: Whether the outputs are logits (`True`, the default) or
+            probabilities, where no softmax can be found in the model.
+        verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
+
+    Returns:
+        Float array of shape `(examples, ..., classes)`.
+
+    Raises:
+        ValueError: If the model has several outputs.
+    """
+    compute = compile_logits(model, from_logits)
+    batches, length = to_batches(x, batch_size)
+    return np.concatenate(
+        [
+            ops.convert_to_numpy(compute(batch[0]))
+            for batch in show_progress(batches, length, verbose)
+        ]
+    )
+
+
+def compile_logits(model, from_logits):
+    """Returns a compiled function `inputs -> logits` of a model.
+
+    Args:
+        model: As in `predict_logits`.
+        from_logits: As in `predict_logits`.
+    """
+
+    def compute(inputs):
+        if isinstance(model, keras.layers.Layer):
+            outputs = call_model(model, inputs, training=False)
+        else:
+            outputs = model(inputs)
+        if keras.tree.is_nested(outputs):
+            raise ValueError(
+                "Expected a model with one output. Received one with "
+                f"{len(keras.tree.flatten(outputs))}"
+            )
+        logits = to_logits(
+            outputs, from_logits, DistillationLoss.student_log_zero
+        )
+        return ops.cast(
+            logits, keras.backend.result_type(logits.dtype, "float32")
+        )
+
+    return compile_inference(compute)
+
+
+def to_batches(data, batch_size=None):
+    """Returns whatever `fit` takes as an iterable of batches.
+
+    Args:
+        data: As in `transfer.pipelines.to_examples`.
+        batch_size: Integer, or `None`.
+
+    Returns:
+        Iterable of tuples `(x,)`, `(x, y)` or `(x, y, sample_weight)`, and
+        their number or `None`.
+    """
+    examples = to_examples(data, batch_size, None, default_batch_size=128)
+    batches = in_batches(examples, examples.batch_size)
+    length = int(batches.cardinality())
+    return batches, length if length >= 0 else None
+
+
+def show_progress(batches, length, verbose):
+    """Yields the batches, with Keras's progress bar.
+
+    Args:
+        batches: Iterable.
+        length: Their number, or `None`.
+        verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
+    """
+    bar = keras.utils.Progbar(
+        length, verbose=1 if verbose == "auto" else int(verbose)
+    )
+    done = 0
+    for batch in batches:
+        yield batch
+        done += 1
+        bar.update(done)
+    if length is None:
+        bar.update(done, finalize=True)

@@ -1,0 +1,51 @@
+"""Labels and probabilities, as the metrics of calibration need them."""
+
+import keras
+from keras import ops
+
+from keras_distill.logits import to_logits
+from keras_distill.losses.distillation_loss import LOG_SMALLEST
+
+
+def to_class_ids(y_true, y_pred):
+    """Returns labels as class ids.
+
+    Args:
+        y_true: Class ids of shape `(batch, ...)` or `(batch, ..., 1)`, or
+            one-hot of the shape of `y_pred`.
+        y_pred: The model's outputs, of shape `(batch, ..., classes)`.
+
+    Returns:
+        int32 tensor of shape `(batch, ...)`.
+
+    Raises:
+        ValueError: If the shapes do not match, or there is only one class.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    classes = y_pred.shape[-1]
+    if classes == 1:
+        raise ValueError(
+            "Expected outputs of at least two classes. For a binary classifier "
+            "with one logit z use two, (0, z). Received: outputs of shape "
+            f"{tuple(y_pred.shape)}"
+        )
+    rank = len(y_pred.shape)
+    if len(y_true.shape) == rank and y_true.shape[-1] == classes:
+        y_true = ops.argmax(y_true, axis=-1)
+    elif len(y_true.shape) == rank and y_true.shape[-1] == 1:
+        y_true = ops.squeeze(y_true, -1)
+    elif len(y_true.shape) != rank - 1:
+        raise ValueError(
+            "Expected labels to be class ids, or one-hot. Received: labels of "
+            f"shape {tuple(y_true.shape)} for outputs of shape "
+            f"{tuple(y_pred.shape)}"
+        )
+    return ops.cast(y_true, "int32")
+
+
+def to_probabilities(y_pred, from_logits):
+    """Returns the probabilities of all classes, in float32 or wider."""
+    logits = to_logits(y_pred, from_logits, LOG_SMALLEST)
+    logits = ops.convert_to_tensor(logits)
+    dtype = keras.backend.result_type(logits.dtype, "float32")
+    return ops.softmax(ops.cast(logits, dtype), axis=-1)

@@ -1,0 +1,23 @@
+"""Pictures of teachers, students and their training.
+
+Each function draws on the `ax` that it is given, or on a new figure, and
+returns the figure. They need matplotlib: `pip install 'keras-distill[plots]'`.
+"""
+
+from keras_distill.plots.accuracy_against_size import accuracy_against_size
+from keras_distill.plots.class_similarity import class_similarity
+from keras_distill.plots.error_against_temperature import (
+    error_against_temperature,
+)
+from keras_distill.plots.learning_curves import learning_curves
+from keras_distill.plots.reliability_diagram import reliability_diagram
+from keras_distill.plots.soft_targets import soft_targets
+
+__all__ = [
+    "accuracy_against_size",
+    "class_similarity",
+    "error_against_temperature",
+    "learning_curves",
+    "reliability_diagram",
+    "soft_targets",
+]

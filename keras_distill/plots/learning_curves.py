@@ -1,0 +1,88 @@
+from keras_distill.plots.style import COLORS
+from keras_distill.plots.style import INK
+from keras_distill.plots.style import finish
+from keras_distill.plots.style import get_axes
+
+_NOT_LOSSES = ("temperature", "alpha", "learning_rate")
+
+
+def learning_curves(history, quantities=None, ax=None):
+    """Draws the losses of a training, or of several.
+
+    A line for each quantity: `loss` and its parts, `soft_loss` and
+    `hard_loss`, and the component losses where there are several. Those of
+    the validation are dashed.
+
+    Example:
+
+    ```python
+    history = distiller.fit(x, y, epochs=2, validation_data=(x_test, y_test))
+    figure = keras_distill.plots.learning_curves(history)
+    ```
+
+    Args:
+        history: A `keras.callbacks.History` or its dict `history`; or a dict
+            from names to these, for several trainings.
+        quantities: Names of what is drawn, as in the logs and without
+            `"val_"`. Defaults to `None`: all whose name ends in `loss`, and
+            those of the distillation losses.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If there is nothing to draw.
+        ImportError: If matplotlib is not installed.
+    """
+    runs = _to_runs(history)
+    known = dict.fromkeys(name for run in runs.values() for name in run)
+    if quantities is None:
+        quantities = [name for name in known if _is_loss(name)]
+    missing = [name for name in quantities if name not in known]
+    if missing or not quantities:
+        raise ValueError(
+            f"Expected `quantities` to be among {list(known)}. "
+            f"Received: {missing or list(quantities)}"
+        )
+    ax = get_axes(ax)
+    color = iter(COLORS * 10)
+    for title, run in runs.items():
+        for name in quantities:
+            shade = next(color)
+            for key, style in ((name, "-"), (f"val_{name}", "--")):
+                if key in run:
+                    ax.plot(
+                        range(1, len(run[key]) + 1),
+                        run[key],
+                        linestyle=style,
+                        marker="." if len(run[key]) < 20 else None,
+                        color=shade,
+                        label=" ".join(filter(None, [title, key])),
+                    )
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return finish(ax, "Learning curves", "epoch", ", ".join(quantities[:3]))
+
+
+def _to_runs(history):
+    """Returns a dict from names to the logs of each training."""
+    logs = getattr(history, "history", history)
+    if not isinstance(logs, dict) or not logs:
+        raise ValueError(
+            "Expected `history` to be a `keras.callbacks.History`, its dict, "
+            f"or a dict of these. Received: {history!r}"
+        )
+    if all(isinstance(each, (list, tuple)) for each in logs.values()):
+        return {"": logs}
+    return {name: getattr(each, "history", each) for name, each in logs.items()}
+
+
+def _is_loss(name):
+    if name.startswith("val_") or name.endswith(_NOT_LOSSES):
+        return False
+    return (
+        name.endswith("loss")
+        or "soft_target_" in name
+        or ("logit_matching" in name)
+    )

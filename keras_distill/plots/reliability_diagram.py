@@ -1,0 +1,80 @@
+import numpy as np
+from keras import ops
+
+from keras_distill.metrics.expected_calibration_error import (
+    expected_calibration_error,
+)
+from keras_distill.metrics.expected_calibration_error import sum_by_confidence
+from keras_distill.plots.style import COLORS
+from keras_distill.plots.style import INK
+from keras_distill.plots.style import check_labels
+from keras_distill.plots.style import check_logits
+from keras_distill.plots.style import finish
+from keras_distill.plots.style import get_axes
+from keras_distill.validation import check_integer
+
+
+def reliability_diagram(logits, labels, num_bins=15, ax=None):
+    """Draws how often a model is right when it is so sure.
+
+    The samples are sorted into bins by their confidence, the probability of
+    the most likely class. A bar is the accuracy in a bin (Guo et al., 2017,
+    "On Calibration of Modern Neural Networks", figure 1): below the diagonal
+    the model is too sure, above it too modest. The title has the expected
+    calibration error.
+
+    Example:
+
+    ```python
+    logits = keras_distill.predict_logits(student, x_test)
+    figure = keras_distill.plots.reliability_diagram(logits, y_test)
+    ```
+
+    Args:
+        logits: Array of shape `(examples, classes)`.
+        labels: Class ids.
+        num_bins: Integer, the number of bins. Defaults to `15`.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: If the shapes do not match.
+        ImportError: If matplotlib is not installed.
+    """
+    logits = check_logits(logits)
+    labels = check_labels(labels, logits)
+    num_bins = check_integer("num_bins", num_bins, low=1)
+    sums = sum_by_confidence(
+        ops.cast(labels, "int32"), ops.softmax(logits), num_bins
+    )
+    error = float(expected_calibration_error(sums))
+    counts, confidences, correct = ops.convert_to_numpy(sums)
+    filled = counts > 0
+    centers = (np.arange(num_bins) + 0.5) / num_bins
+    accuracy = correct[filled] / counts[filled]
+    confidence = confidences[filled] / counts[filled]
+    ax = get_axes(ax, size=(4.8, 4.8))
+    ax.plot([0, 1], [0, 1], color=INK, linestyle=":", label="calibrated")
+    ax.bar(
+        centers[filled],
+        accuracy,
+        width=0.92 / num_bins,
+        color=COLORS[0],
+        label="accuracy",
+    )
+    ax.scatter(
+        centers[filled],
+        confidence,
+        marker="_",
+        s=90,
+        color=COLORS[4],
+        label="confidence",
+        zorder=3,
+    )
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    ax.legend(frameon=False, labelcolor=INK, loc="upper left")
+    return finish(
+        ax, f"Calibration error {error:.3f}", "confidence", "accuracy"
+    )

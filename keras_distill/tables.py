@@ -1,0 +1,39 @@
+"""Rows of text as tables."""
+
+
+def format_table(rows):
+    """Aligns rows of text: the first column left, the others right.
+
+    Args:
+        rows: Sequence of sequences of strings. The first is the heading.
+
+    Returns:
+        String of several lines.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(
+                zip(row, widths, strict=True)
+            )
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def format_markdown(rows):
+    """Formats rows of text as a table in Markdown.
+
+    Args:
+        rows: As in `format_table`.
+
+    Returns:
+        String of several lines.
+    """
+    heading, *others = rows
+    rule = ["---", *["--:"] * (len(heading) - 1)]
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in (heading, rule, *others)
+    )

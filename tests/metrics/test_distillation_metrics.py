@@ -1,0 +1,397 @@
+"""`distillation_metrics` and component losses, in `fit` and `evaluate`."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from scipy.special import logsumexp
+from scipy.special import softmax
+
+import keras_distill
+from keras_distill import losses
+from keras_distill import metrics
+
+BATCH = 8
+
+
+class Counted:
+    """A teacher that counts its calls."""
+
+    def __init__(self, model):
+        self.model = model
+        self.calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return self.model(x, training=False)
+
+
+def compile_distiller(student, teacher, **kwargs):
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    settings = {
+        "optimizer": keras.optimizers.SGD(0.0),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "distillation_loss": losses.SoftTargetCrossentropy(3.0),
+        "alpha": 0.7,
+        "distillation_metrics": [
+            metrics.TeacherAgreement(),
+            metrics.TeacherKLDivergence(3.0),
+            metrics.SoftTargetEntropy(3.0),
+        ],
+        **kwargs,
+    }
+    distiller.compile(**settings)
+    return distiller
+
+
+def by_hand(teacher_logits, student_logits, weights=None):
+    z, v = student_logits, teacher_logits
+    of_samples = {
+        "teacher_agreement": z.argmax(-1) == v.argmax(-1),
+        "teacher_kl_divergence": reference.kl_divergence(v, z, 3.0) / 9,
+        "soft_target_entropy": reference.entropy(v, 3.0),
+    }
+    return {
+        name: np.average(values, weights=weights)
+        for name, values in of_samples.items()
+    }
+
+
+def assert_logs(logs, expected, prefix=""):
+    for name, value in expected.items():
+        np.testing.assert_allclose(
+            np.ravel(logs[prefix + name])[-1], value, rtol=1e-4, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cache": False},
+        {"as_dataset": True},
+        {"jit_compile": True},
+        {"run_eagerly": True},
+        {"steps_per_execution": 2},
+    ],
+    ids=str,
+)
+def test_in_fit_and_in_evaluate(data, make_model, options):
+    x, y = data
+    compiling = {
+        key: options[key]
+        for key in ("jit_compile", "run_eagerly", "steps_per_execution")
+        if key in options
+    }
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    distiller = compile_distiller(student, teacher, **compiling)
+    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    if options.get("as_dataset"):
+        arguments = {
+            "x": tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+        }
+    else:
+        arguments = {
+            "x": x,
+            "y": y,
+            "batch_size": BATCH,
+            "cache": options.get("cache", "auto"),
+        }
+    logs = distiller.fit(
+        **arguments, validation_data=(x[:13], y[:13]), verbose=0
+    ).history
+    assert_logs(logs, by_hand(v, z))
+    assert_logs(logs, by_hand(v[:13], z[:13]), "val_")
+    evaluated = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    assert_logs(evaluated, by_hand(v, z))
+    soft = reference.crossentropy(v, z, 3.0).mean()
+    hard = reference.hard_crossentropy(y, z).mean()
+    assert evaluated["soft_loss"] == pytest.approx(soft, rel=1e-5)
+    assert evaluated["hard_loss"] == pytest.approx(hard, rel=1e-5)
+    assert evaluated["loss"] == pytest.approx(0.7 * soft + 0.3 * hard, 1e-5)
+
+
+def test_sample_weights(data, make_model):
+    x, y = data
+    weight = np.random.default_rng(0).uniform(0, 2, len(x)).astype("float32")
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    distiller = compile_distiller(student, teacher)
+    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    for cache in (True, False):
+        logs = distiller.fit(
+            x, y, BATCH, sample_weight=weight, verbose=0, cache=cache
+        ).history
+        assert_logs(logs, by_hand(v, z, weight))
+    logs = distiller.evaluate(
+        x, y, sample_weight=weight, verbose=0, return_dict=True
+    )
+    assert_logs(logs, by_hand(v, z, weight))
+
+
+def test_the_teacher_is_called_in_evaluate_only_when_asked(data, make_model):
+    x, y = data
+    teacher = Counted(make_model(seed=5))
+    for asked in (None, ["teacher_agreement"]):
+        distiller = compile_distiller(
+            make_model(), teacher, distillation_metrics=asked, run_eagerly=True
+        )
+        teacher.calls = 0
+        logs = distiller.evaluate(
+            x, y, batch_size=BATCH, verbose=0, return_dict=True
+        )
+        assert teacher.calls == (3 if asked else 0)
+        assert ("teacher_agreement" in logs) == bool(asked)
+        assert ("soft_loss" in logs) == bool(asked)
+
+
+def test_unlabelled_data_is_evaluated(data, make_model):
+    """Agreement needs no labels, whatever the hard loss."""
+    x, _ = data
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    distiller = compile_distiller(student, teacher)
+    logs = distiller.evaluate(x, verbose=0, return_dict=True)
+    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    assert_logs(logs, by_hand(v, z))
+    assert "loss" not in logs
+    assert "hard_loss" not in logs
+
+
+def test_without_a_teacher_and_without_soft_targets(data, make_model):
+    x, y = data
+    distiller = compile_distiller(make_model(), None)
+    v = make_model(seed=5).predict(x, verbose=0)
+    logs = distiller.fit(
+        x,
+        {"labels": y, "soft_targets": v},
+        validation_data=(x, y),
+        verbose=0,
+    ).history
+    assert "teacher_agreement" in logs
+    assert {name for name in logs if name.startswith("val_")} == {
+        "val_loss",
+        "val_hard_loss",
+    }
+
+
+def test_an_exchanged_teacher_is_the_one_that_is_asked(data, make_model):
+    x, y = data
+    student = make_model(seed=1)
+    distiller = compile_distiller(student, make_model(seed=5))
+    distiller.evaluate(x, y, verbose=0)
+    distiller.teacher = student_copy = keras.models.clone_model(student)
+    student_copy.set_weights(student.get_weights())
+    logs = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["teacher_agreement"] == 1.0
+    assert logs["teacher_kl_divergence"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_ensembles_at_the_temperature_of_the_loss(data, make_model, cache):
+    x, y = data
+    student = make_model(seed=1)
+    members = [make_model(seed=5), make_model(seed=8)]
+    distiller = compile_distiller(student, members)
+    v = [each.predict(x, verbose=0) for each in members]
+    mean = 3 * (
+        logsumexp(
+            [np.log(softmax(np.float64(each) / 3, -1)) for each in v], axis=0
+        )
+        - np.log(2)
+    )
+    logs = distiller.fit(x, y, BATCH, verbose=0, cache=cache).history
+    assert_logs(logs, by_hand(mean, student.predict(x, verbose=0)))
+    # Another temperature would need another mean.
+    distiller = compile_distiller(
+        student,
+        members,
+        distillation_metrics=[metrics.TeacherKLDivergence(1.0)],
+    )
+    with pytest.raises(ValueError, match="temperature of the distillation"):
+        distiller.fit(x, y, BATCH, verbose=0, cache=cache)
+    with pytest.raises(ValueError, match="temperature of the distillation"):
+        distiller.evaluate(x, y, verbose=0)
+
+
+def test_a_student_that_ends_in_a_softmax(data, make_model):
+    """The metrics see its logits, as the losses do."""
+    x, y = data
+    student, teacher = make_model("softmax", seed=1), make_model(seed=5)
+    student.layers[-1].kernel.assign(100 * student.layers[-1].kernel)
+    distiller = compile_distiller(
+        student,
+        teacher,
+        loss="sparse_categorical_crossentropy",
+        metrics=[
+            metrics.BrierScore(from_logits=False),
+            metrics.ExpectedCalibrationError(from_logits=False),
+        ],
+    )
+    kernel, bias = student.get_weights()
+    z = np.float64(x) @ kernel + bias
+    v = teacher.predict(x, verbose=0)
+    logs = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    assert_logs(logs, by_hand(v, z))
+    assert logs["brier_score"] == pytest.approx(
+        reference.brier(y, z).mean(), rel=1e-4
+    )
+    assert logs["expected_calibration_error"] == pytest.approx(
+        reference.calibration_error(y, z, 15), rel=1e-3
+    )
+
+
+def two_outputs(seed):
+    inputs = keras.Input((6,))
+    initializer = keras.initializers.RandomNormal(seed=seed)
+    return keras.Model(
+        inputs,
+        {
+            "a": keras.layers.Dense(3, kernel_initializer=initializer)(inputs),
+            "b": keras.layers.Dense(4, kernel_initializer=initializer)(inputs),
+        },
+    )
+
+
+def test_several_outputs(data):
+    x, _ = data
+    student, teacher = two_outputs(1), two_outputs(2)
+    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    agreement = {
+        name: np.mean(z[name].argmax(-1) == v[name].argmax(-1)) for name in z
+    }
+    for given, names in (
+        ("teacher_agreement", ["a_teacher_agreement", "b_teacher_agreement"]),
+        ({"b": "teacher_agreement"}, ["b_teacher_agreement"]),
+        ([["teacher_agreement"], None], ["a_teacher_agreement"]),
+    ):
+        distiller = compile_distiller(
+            student, teacher, loss=None, alpha=1.0, distillation_metrics=given
+        )
+        logs = distiller.fit(x, verbose=0).history
+        found = sorted(name for name in logs if "agreement" in name)
+        assert found == names
+        for name in names:
+            assert logs[name] == pytest.approx([agreement[name[0]]])
+    with pytest.raises(ValueError, match=r"names of the student.*'c'"):
+        compile_distiller(
+            student, teacher, distillation_metrics={"c": "teacher_agreement"}
+        )
+
+
+def test_component_losses_are_logged_by_name(data, make_model):
+    x, _ = data
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    distiller = compile_distiller(
+        student,
+        teacher,
+        loss=None,
+        alpha=1.0,
+        distillation_loss=[
+            losses.SoftTargetCrossentropy(2.0),
+            losses.LogitMatching(),
+            losses.SoftTargetCrossentropy(5.0),
+        ],
+        distillation_loss_weights=[1.0, 0.5, 0.25],
+    )
+    logs = distiller.fit(x, batch_size=BATCH, verbose=0).history
+    parts = {
+        "soft_target_crossentropy": reference.crossentropy(v, z, 2.0).mean(),
+        "logit_matching": reference.logit_matching(v, z).mean(),
+        "soft_target_crossentropy_1": reference.crossentropy(v, z, 5.0).mean(),
+    }
+    assert_logs(logs, parts)
+    first, second, third = parts.values()
+    assert logs["soft_loss"] == pytest.approx(
+        [first + 0.5 * second + 0.25 * third], rel=1e-5
+    )
+    assert logs["soft_target_crossentropy_temperature"] == [2.0]
+    assert logs["soft_target_crossentropy_1_temperature"] == [5.0]
+    evaluated = distiller.evaluate(x, verbose=0, return_dict=True)
+    assert_logs(evaluated, parts)
+    outputs = compile_distiller(
+        two_outputs(1),
+        two_outputs(2),
+        loss=None,
+        alpha=1.0,
+        distillation_metrics=None,
+    )
+    logs = outputs.fit(x, verbose=0).history
+    assert logs["soft_loss"][0] == pytest.approx(
+        logs["a_soft_target_crossentropy"][0]
+        + logs["b_soft_target_crossentropy"][0],
+        rel=1e-5,
+    )
+
+
+class Subclassed(keras.Model):
+    """A student of which nobody knows the outputs before it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(5)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("on_batch", [True, False])
+def test_a_student_that_is_not_built(data, make_model, on_batch):
+    x, y = data
+    distiller = compile_distiller(
+        Subclassed(),
+        make_model(seed=5),
+        distillation_loss=["soft_target_crossentropy", "logit_matching"],
+    )
+    distiller.distillation_loss[0].temperature = 3.0
+    if on_batch:
+        logs = distiller.train_on_batch(x, y, return_dict=True)
+    else:
+        logs = distiller.fit(x, y, verbose=0).history
+    z, v = (
+        each.predict(x, verbose=0)
+        for each in (distiller.student, distiller.teacher)
+    )
+    assert_logs(logs, by_hand(v, z))
+    assert_logs(logs, {"logit_matching": reference.logit_matching(v, z).mean()})
+
+
+def test_metrics_are_reset_each_epoch_and_survive_saving(
+    data, make_model, tmp_path
+):
+    x, y = data
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    distiller = compile_distiller(
+        student, teacher, optimizer=keras.optimizers.SGD(0.5)
+    )
+    history = distiller.fit(x, y, epochs=3, batch_size=len(x), verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras")
+    again.teacher = teacher
+    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    assert_logs(
+        again.evaluate(x, y, verbose=0, return_dict=True), by_hand(v, z)
+    )
+    # The metrics of an epoch are those before its only step.
+    later = again.fit(x, y, batch_size=len(x), verbose=0).history
+    assert_logs(later, by_hand(v, z))
+    divergence = history.history["teacher_kl_divergence"]
+    assert divergence == sorted(divergence, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["agreement"], "Unknown `distillation_metrics`"),
+        ([keras.metrics.Accuracy()], "go to `metrics`"),
+        (
+            [metrics.TeacherKLDivergence(1.0), metrics.TeacherKLDivergence(4)],
+            "twice",
+        ),
+    ],
+)
+def test_bad_input(make_model, given, message):
+    with pytest.raises(ValueError, match=message):
+        compile_distiller(
+            make_model(), make_model(seed=2), distillation_metrics=given
+        )

@@ -1,0 +1,368 @@
+"""The metrics, against float64 NumPy."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.special import softmax
+
+import keras_distill
+from keras_distill import metrics
+
+SAMPLES, CLASSES = 40, 7
+
+
+@pytest.fixture
+def logits():
+    """Logits of teacher and student, and weights of the samples."""
+    rng = np.random.default_rng(3)
+    teacher = rng.normal(scale=3, size=(SAMPLES, CLASSES)).astype("float32")
+    student = teacher + rng.normal(size=teacher.shape).astype("float32")
+    return teacher, student, rng.uniform(0, 2, SAMPLES).astype("float32")
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(4).integers(0, CLASSES, SAMPLES)
+
+
+def in_batches(metric, first, second, weight=None, batch=16):
+    """What a metric says after several batches, the last one smaller."""
+    metric.reset_state()
+    for start in range(0, len(first), batch):
+        rows = slice(start, start + batch)
+        metric.update_state(
+            first[rows],
+            second[rows],
+            None if weight is None else weight[rows],
+        )
+    return float(metric.result())
+
+
+def agreement(teacher, student, k):
+    best = np.argsort(-student, -1, kind="stable")[..., :k]
+    return np.any(best == teacher.argmax(-1)[..., None], -1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [1, 2, CLASSES])
+def test_teacher_agreement(logits, k, weighted):
+    teacher, student, weight = logits
+    expected = agreement(teacher, student, k)
+    weight = weight if weighted else None
+    assert in_batches(
+        metrics.TeacherAgreement(k), teacher, student, weight
+    ) == pytest.approx(np.average(expected, weights=weight), rel=1e-6)
+
+
+def test_agreement_of_equal_logits_is_that_of_argmax():
+    metric = metrics.TeacherAgreement()
+    metric.update_state([[0.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]])
+    assert metric.result() == 0.5
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_teacher_kl_divergence(logits, temperature, weighted):
+    teacher, student, weight = logits
+    expected = (
+        reference.kl_divergence(teacher, student, temperature) / temperature**2
+    )
+    weight = weight if weighted else None
+    assert in_batches(
+        metrics.TeacherKLDivergence(temperature), teacher, student, weight
+    ) == pytest.approx(np.average(expected, weights=weight), rel=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_soft_target_entropy(logits, temperature, weighted):
+    teacher, student, weight = logits
+    weight = weight if weighted else None
+    assert in_batches(
+        metrics.SoftTargetEntropy(temperature), teacher, student, weight
+    ) == pytest.approx(
+        np.average(reference.entropy(teacher, temperature), weights=weight),
+        rel=1e-5,
+    )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_brier_score(logits, labels, weighted, one_hot):
+    _, student, weight = logits
+    weight = weight if weighted else None
+    given_labels = np.eye(CLASSES)[labels] if one_hot else labels[:, None]
+    assert in_batches(
+        metrics.BrierScore(), given_labels, student, weight
+    ) == pytest.approx(
+        np.average(reference.brier(labels, student), weights=weight), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_expected_calibration_error(logits, labels, bins, weighted):
+    _, student, weight = logits
+    weight = weight if weighted else None
+    assert in_batches(
+        metrics.ExpectedCalibrationError(bins), labels, student, weight
+    ) == pytest.approx(
+        reference.calibration_error(labels, student, bins, weight), rel=1e-4
+    )
+
+
+def test_calibration_error_of_a_calibrated_and_an_overconfident_model():
+    calibrated = np.log(np.array([[0.75, 0.25]] * 4, "float32"))
+    metric = metrics.ExpectedCalibrationError()
+    metric.update_state([0, 0, 0, 1], calibrated)
+    assert float(metric.result()) == pytest.approx(0.0, abs=1e-6)
+    metric.reset_state()
+    metric.update_state([0, 1], [[1e4, -1e4]] * 2)
+    assert float(metric.result()) == pytest.approx(0.5)
+
+
+def test_calibration_error_without_samples_is_zero():
+    assert float(metrics.ExpectedCalibrationError().result()) == 0.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    values=hnp.arrays(
+        "float32",
+        (2, 6, 4),
+        elements=st.floats(-1e4, 1e4, width=32),
+    ),
+    temperature=st.floats(0.5, 50),
+)
+def test_bounds_hold_at_extreme_logits(values, temperature):
+    teacher, student = values
+    names = {
+        "agreement": metrics.TeacherAgreement(),
+        "divergence": metrics.TeacherKLDivergence(temperature),
+        "entropy": metrics.SoftTargetEntropy(temperature),
+    }
+    for metric in names.values():
+        metric.update_state(teacher, student)
+    found = {name: float(metric.result()) for name, metric in names.items()}
+    assert 0 <= found["agreement"] <= 1
+    assert found["divergence"] >= -1e-6
+    assert -1e-6 <= found["entropy"] <= np.log(4) + 1e-5
+    np.testing.assert_allclose(
+        found["entropy"],
+        reference.entropy(teacher, temperature).mean(),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        found["divergence"],
+        (
+            reference.kl_divergence(teacher, student, temperature)
+            / temperature**2
+        ).mean(),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    labels = np.arange(6) % 4
+    brier, calibration = (
+        metrics.BrierScore(),
+        (metrics.ExpectedCalibrationError(10)),
+    )
+    brier.update_state(labels, student)
+    calibration.update_state(labels, student)
+    np.testing.assert_allclose(
+        float(brier.result()),
+        reference.brier(labels, student).mean(),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert 0 <= float(calibration.result()) <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.TeacherAgreement(k=2),
+        metrics.TeacherKLDivergence(3.0),
+        metrics.SoftTargetEntropy(3.0),
+    ],
+    ids=lambda metric: metric.name,
+)
+def test_positions_masks_and_weights(metric):
+    """Of sequences every position counts that is not masked."""
+    rng = np.random.default_rng(0)
+    teacher = rng.normal(size=(4, 3, CLASSES)).astype("float32")
+    student = rng.normal(size=(4, 3, CLASSES)).astype("float32")
+    mask = rng.random((4, 3)) < 0.6
+    weight = rng.uniform(1, 2, 4).astype("float32")
+    per_position = {
+        "teacher_agreement_top_2": agreement(teacher, student, 2),
+        "teacher_kl_divergence": reference.kl_divergence(teacher, student, 3.0)
+        / 9,
+        "soft_target_entropy": reference.entropy(teacher, 3.0),
+    }[metric.name]
+    for used_mask in (None, mask):
+        for used_weight in (None, weight, weight[:, None] * np.ones((4, 3))):
+            outputs = keras.ops.convert_to_tensor(student)
+            weights = np.ones((4, 3))
+            if used_mask is not None:
+                keras.src.backend.set_keras_mask(
+                    outputs, keras.ops.convert_to_tensor(used_mask)
+                )
+                weights = weights * used_mask
+            if used_weight is not None:
+                weights = weights * np.reshape(used_weight, (4, -1))
+            metric.reset_state()
+            metric.update_state(teacher, outputs, used_weight)
+            assert float(metric.result()) == pytest.approx(
+                np.average(per_position, weights=weights), rel=1e-5
+            )
+
+
+def test_probabilities(logits, labels):
+    teacher, student, _ = logits
+    p, q = softmax(teacher, -1), softmax(student, -1)
+    for make, first, second in (
+        (metrics.TeacherKLDivergence, teacher, p),
+        (metrics.SoftTargetEntropy, teacher, p),
+        (metrics.BrierScore, labels, labels),
+        (metrics.ExpectedCalibrationError, labels, labels),
+    ):
+        assert in_batches(make(from_logits=False), second, q) == pytest.approx(
+            in_batches(make(), first, student), rel=1e-4
+        )
+
+
+def test_a_teacher_that_is_certain():
+    """A probability of 0 stays one at every temperature."""
+    metric = metrics.SoftTargetEntropy(20.0, from_logits=False)
+    metric.update_state([[1.0, 0.0, 0.0]], [[0.2, 0.3, 0.5]])
+    assert float(metric.result()) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_top_k_targets(logits):
+    teacher, student, _ = logits
+    targets = keras_distill.top_k_targets(teacher, 3, temperatures=(2.0,))
+    metric = metrics.TeacherAgreement()
+    metric.update_state(targets, student)
+    assert float(metric.result()) == pytest.approx(
+        agreement(teacher, student, 1).mean()
+    )
+    metric = metrics.TeacherKLDivergence(2.0)
+    metric.update_state(targets, student)
+    assert float(metric.result()) == pytest.approx(
+        reference.top_k_kl_divergence(teacher, student, 2.0, 3).mean() / 4,
+        rel=1e-4,
+    )
+    metric = metrics.SoftTargetEntropy(2.0)
+    metric.update_state(targets, student)
+    left_out = reference.entropy_within_rest(teacher, 2.0, 3) / 4
+    assert float(metric.result()) == pytest.approx(
+        (reference.entropy(teacher, 2.0) - left_out).mean(), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "make", [metrics.TeacherKLDivergence, metrics.SoftTargetEntropy]
+)
+def test_targets_of_another_temperature_are_refused(logits, make):
+    teacher, student, _ = logits
+    ensemble = keras_distill.EnsembleTargets(
+        keras.ops.convert_to_tensor(teacher), np.full((1, 1), 4.0, "float32")
+    )
+    for targets in (keras_distill.top_k_targets(teacher, 3), ensemble):
+        make(4.0).update_state(targets, student)
+        with pytest.raises(Exception, match="temperature of the distillation"):
+            make(3.0).update_state(targets, student)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_cast_up(logits, dtype):
+    teacher, student, _ = logits
+    rounded = [
+        keras.ops.cast(keras.ops.convert_to_tensor(each), dtype)
+        for each in (teacher, student)
+    ]
+    exact = [np.array(keras.ops.cast(each, "float64")) for each in rounded]
+    metric = metrics.TeacherKLDivergence()
+    metric.update_state(*rounded)
+    assert float(metric.result()) == pytest.approx(
+        reference.kl_divergence(*exact, 1.0).mean(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.TeacherAgreement(k=3),
+        metrics.TeacherKLDivergence(4.0, teacher_from_logits=False),
+        metrics.SoftTargetEntropy(2.0, axis=1),
+        metrics.BrierScore(from_logits=False),
+        metrics.ExpectedCalibrationError(num_bins=7),
+    ],
+    ids=lambda metric: metric.name,
+)
+def test_config(metric):
+    config = keras.saving.serialize_keras_object(metric)
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is type(metric)
+    assert again.get_config() == metric.get_config()
+
+
+def test_get():
+    metric = metrics.TeacherAgreement()
+    assert metrics.get(metric) is metric
+    assert isinstance(
+        metrics.get("TeacherKLDivergence"), metrics.TeacherKLDivergence
+    )
+    assert metrics.get("teacher_agreement").name == "teacher_agreement"
+    with pytest.raises(ValueError, match="Did you mean 'teacher_agreement'"):
+        metrics.get("teacher_agrement")
+    with pytest.raises(ValueError, match="go to `metrics`"):
+        metrics.get(keras.metrics.Accuracy())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.TeacherAgreement(0), "Received: k=0"),
+        (lambda: metrics.TeacherKLDivergence(0), "temperature=0"),
+        (lambda: metrics.SoftTargetEntropy(-1), "temperature=-1"),
+        (lambda: metrics.ExpectedCalibrationError(0), "num_bins=0"),
+        (
+            lambda: metrics.TeacherAgreement(4).update_state(
+                np.zeros((2, 3)), np.zeros((2, 3))
+            ),
+            "Received: k=4",
+        ),
+        (
+            lambda: metrics.TeacherAgreement().update_state(
+                np.zeros((2, 3, 3)), np.zeros((2, 3))
+            ),
+            "same shape",
+        ),
+        (
+            lambda: metrics.BrierScore().update_state(
+                np.zeros((2, 4)), np.zeros((2, 3))
+            ),
+            "class ids, or one-hot",
+        ),
+        (
+            lambda: metrics.BrierScore().update_state([0, 1], np.zeros((2, 1))),
+            "at least two classes",
+        ),
+        (
+            lambda: metrics.BrierScore().update_state(
+                [0, 1], np.zeros((2, 3)), np.zeros((2, 3, 4))
+            ),
+            "one number for each sample",
+        ),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
