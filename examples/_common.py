@@ -22,9 +22,9 @@ TEACHER = "Teacher"
 ALONE = "Student, from labels"
 DISTILLED = "Student, distilled"
 
-_INK = "#2f3437"
-_TRUE_CLASS = "#1f77a4"
-_OTHER_CLASS = "#e2914b"
+INK = "#2f3437"
+TRUE_CLASS = "#1f77a4"
+OTHER_CLASS = "#e2914b"
 
 
 def positive_integer(text):
@@ -410,16 +410,16 @@ def draw_soft_targets(path, images, labels, logits, temperature):
     for axes, title in zip(
         grid[0, 1:], ("T = 1", f"T = {temperature:g}"), strict=True
     ):
-        axes.set_title(title, fontsize=12, fontweight="bold", color=_INK)
+        axes.set_title(title, fontsize=12, fontweight="bold", color=INK)
     for axes in grid[-1, 1:]:
-        axes.set_xlabel("class", color=_INK)
+        axes.set_xlabel("class", color=INK)
     figure.text(
         0.03,
         1 - 0.4 / height,
         "What the teacher's soft targets say",
         fontsize=16,
         fontweight="bold",
-        color=_INK,
+        color=INK,
     )
     figure.text(
         0.03,
@@ -429,18 +429,18 @@ def draw_soft_targets(path, images, labels, logits, temperature):
         "teacher reads right. The two scales differ.",
         verticalalignment="top",
         fontsize=10,
-        color=_INK,
+        color=INK,
     )
     figure.legend(
         handles=[
-            Patch(color=_TRUE_CLASS, label="true class"),
-            Patch(color=_OTHER_CLASS, label="other classes"),
+            Patch(color=TRUE_CLASS, label="true class"),
+            Patch(color=OTHER_CLASS, label="other classes"),
         ],
         loc="upper right",
         bbox_to_anchor=(0.99, 1 - 0.12 / height),
         ncols=2,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
         fontsize=10,
         handlelength=1,
         handleheight=1,
@@ -456,20 +456,20 @@ def _draw_image(axes, image):
 
 def _draw_bars(axes, probabilities, label, highest):
     classes = np.arange(len(probabilities))
-    colors = np.where(classes == label, _TRUE_CLASS, _OTHER_CLASS)
+    colors = np.where(classes == label, TRUE_CLASS, OTHER_CLASS)
     bars = axes.bar(classes, probabilities, color=colors, width=0.78)
     axes.bar_label(
         bars,
         [f"{p:.0%}" if p >= 0.005 else "" for p in probabilities],
         fontsize=8,
-        color=_INK,
+        color=INK,
         padding=1,
     )
     axes.set(ylim=(0, 1.18 * highest), xticks=classes)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.tick_params(colors=_INK, labelsize=9, length=0)
+    axes.tick_params(colors=INK, labelsize=9, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_INK)
+    axes.spines["bottom"].set_color(INK)
     axes.grid(axis="y", color="#e6e8ea", linewidth=0.8)
     axes.set_axisbelow(True)
 
