@@ -11,7 +11,7 @@ ifneq ($(wildcard ../shared/tensorflow_datasets),)
 export TFDS_DATA_DIR ?= $(abspath ../shared/tensorflow_datasets)
 endif
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint docs format bench clean
 
 demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
@@ -24,6 +24,12 @@ lint: $(VENV)/test.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(VENV)/test.installed
+	# Nitpicky: a name of ours that has no entry is an error, too.
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky \
+	    --fresh-env --quiet -d build/doctrees docs build/docs $(ARGS)
+	@echo "The documentation is in build/docs/index.html"
 
 format: $(VENV)/test.installed
 	$(BIN)/ruff check --fix

@@ -9,6 +9,7 @@ import os
 import sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.myst import PythonCodeBlockParser as MystCodeBlockParser
 
 
 def _prepare(namespace):
@@ -67,8 +68,9 @@ def _leave_the_folder(namespace):
 
 
 _markdown = sybil.Sybil(
-    parsers=[PythonCodeBlockParser()],
-    patterns=["README.md", "docs/*.md"],
+    # That of MyST also knows blocks that a page does not show.
+    parsers=[MystCodeBlockParser()],
+    patterns=["README.md", "docs/**/*.md"],
     setup=_in_an_empty_folder,
     teardown=_leave_the_folder,
 )

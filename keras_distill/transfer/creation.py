@@ -10,7 +10,6 @@ import filelock
 import numpy as np
 
 from keras_distill.transfer import shards
-from keras_distill.transfer.pipelines import fingerprint_examples
 from keras_distill.transfer.records import RecordFormat
 from keras_distill.transfer.records import get_fingerprints
 
@@ -106,7 +105,8 @@ def label(plan, batches, predict, show):
 
     Args:
         plan: `Plan`.
-        batches: Iterable of the inputs of each batch, as tensors.
+        batches: Iterable of the inputs of each batch and their fingerprints,
+            as tensors.
         predict: Function of these that returns the soft targets as arrays.
         show: Function that is shown the number of examples so far, and how
             many of them were labelled.
@@ -125,8 +125,8 @@ def label(plan, batches, predict, show):
     position = labelled = 0
     writer = None
     try:
-        for x in batches:
-            fingerprints = fingerprint_examples(x).numpy()
+        for x, fingerprints in batches:
+            fingerprints = fingerprints.numpy()
             stop = position + len(fingerprints)
             parts = _split(position, stop, size)
             if any(plan.is_own(n) and n not in notes for n, *_ in parts):

@@ -150,13 +150,15 @@ def in_batches(examples, batch_size):
 
 
 def list_inputs(examples, batch_size):
-    """Yields the inputs of each batch, as tensors."""
-    batches = in_batches(examples, batch_size)
+    """Yields the inputs of each batch, and their fingerprints, as tensors."""
+    batches = in_batches(examples, batch_size).map(
+        # Beside the teacher and not before it.
+        lambda x, *_: (x, fingerprint_examples(x))
+    )
     if not examples.batched:
         # Whoever made the batches decides whether to read them ahead.
         batches = batches.prefetch(tf.data.AUTOTUNE)
-    for x, *_ in batches:
-        yield x
+    yield from batches
 
 
 def fingerprint_examples(x):

@@ -229,8 +229,11 @@ class SoftTargetStore:
                     "Expected at least one example. "
                     f"Received: dataset={dataset!r}"
                 )
-            count_first = len(keras.tree.flatten(first)[0])
-            format = RecordFormat.of(predict(first), dtype, top_k, temperatures)
+            first_inputs, first_fingerprints = first
+            count_first = len(first_fingerprints)
+            format = RecordFormat.of(
+                predict(first_inputs), dtype, top_k, temperatures
+            )
             plan = creation.Plan(
                 folder,
                 format,
@@ -239,7 +242,9 @@ class SoftTargetStore:
                     "teacher": teacher.fingerprint(),
                     "from_logits": from_logits,
                     **format.get_config(),
-                    "inputs": pipelines.describe_inputs(first, batched=True),
+                    "inputs": pipelines.describe_inputs(
+                        first_inputs, batched=True
+                    ),
                     "views": views,
                     "seed": None if augment is None else seed,
                     "workers": workers,
@@ -259,7 +264,7 @@ class SoftTargetStore:
                     f"examples_per_shard={plan.config['examples_per_shard']}"
                 )
             if "shards" in creation.begin(plan):
-                cls(folder)._check_first(first, examples)
+                cls(folder)._check_first(first_inputs, examples)
             else:
                 progress = _Progress(
                     examples.count(count_first), views, verbose
@@ -589,7 +594,7 @@ def _make_predict(teacher, from_logits, top_k, dtype, temperatures):
 
 
 def _list_batches(examples, batch_size, views, augment, seed):
-    """Yields the inputs of each batch, one view after another."""
+    """Yields inputs and fingerprints of each batch, view after view."""
     for view in range(views):
         replayed = examples
         if augment is not None:
