@@ -8,6 +8,7 @@ targets, and the tracing, are not.
 
     python benchmarks/label_once.py epoch --pair dense
     python benchmarks/label_once.py epoch --pair convolutional
+    python benchmarks/label_once.py epoch --steps-per-execution 16
 
 `total` compares whole runs, from new models, with `keras.distillation`, which
 calls the teacher in each step. The labelling is inside, and so are building
@@ -60,6 +61,7 @@ EPOCH_LABELS = {
 EPOCH_RATIOS = [
     _measure.Ratio("from memory / arrays", ("memory",), ("arrays",), 1.05),
     _measure.Ratio("from a store / dataset", ("store",), ("dataset",), 1.05),
+    _measure.Ratio("from a store / arrays", ("store",), ("arrays",)),
 ]
 TOTAL_LABELS = {
     "student": "student.fit",
@@ -201,6 +203,7 @@ def measure_epoch(arguments):
     }
     # Keras warns that it does not shuffle a dataset, unless it is told so.
     of_dataset = {"epochs": arguments.epochs, "shuffle": False}
+    options = {"steps_per_execution": arguments.steps_per_execution}
 
     def make_student():
         keras.utils.set_random_seed(arguments.seed)
@@ -215,7 +218,7 @@ def measure_epoch(arguments):
                 **of_arrays,
             ),
             "memory": _networks.make_fit(
-                _networks.make_distiller(make_student(), teacher),
+                _networks.make_distiller(make_student(), teacher, **options),
                 *data,
                 **of_arrays,
                 cache=True,
@@ -224,7 +227,7 @@ def measure_epoch(arguments):
                 _networks.compile_student(make_student()), dataset, **of_dataset
             ),
             "store": _networks.make_fit(
-                _networks.make_distiller(make_student()),
+                _networks.make_distiller(make_student(), **options),
                 store.attach(dataset),
                 **of_dataset,
             ),
@@ -491,6 +494,12 @@ def make_parser():
     )
     epoch.add_argument(
         "--epochs", type=count, default=3, help="epochs of one fit"
+    )
+    epoch.add_argument(
+        "--steps-per-execution",
+        type=count,
+        default=1,
+        help="argument of `compile`, of keras_distill only",
     )
     total.add_argument(
         "--teachers", type=count, default=1, help="members of the ensemble"

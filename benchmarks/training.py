@@ -20,7 +20,8 @@ the rounds.
 The peak memory of b and c is that of fresh processes that run one of them and
 nothing else.
 
-`benchmarks/jit_compile.py` measures what XLA does to b.
+`benchmarks/compile_options.py` measures what XLA and several steps in one
+execution do to b.
 """
 
 import argparse

@@ -303,7 +303,7 @@ class Distiller(keras.Model):
                 is no XLA on a CPU with TensorFlow. On two cores XLA took 1.0
                 times the CPU seconds of none for a dense student, 2.1 for a
                 convolutional one and 1.1 for one with dropout
-                (`python benchmarks/jit_compile.py`).
+                (`python benchmarks/compile_options.py`).
             auto_scale_loss: As in `keras.Model.compile`. A student in
                 `mixed_float16` gets loss scaling.
 

@@ -147,9 +147,9 @@ def test_training(load, tmp_path, capsys):
     check_json(path, results, capsys)
 
 
-def test_jit_compile(load, tmp_path, capsys):
-    path = tmp_path / "jit_compile.json"
-    results = load("jit_compile").main(
+def test_compile_options(load, tmp_path, capsys):
+    path = tmp_path / "compile_options.json"
+    results = load("compile_options").main(
         [
             "--kinds=dropout",
             "--rounds=2",
@@ -160,12 +160,19 @@ def test_jit_compile(load, tmp_path, capsys):
         ]
     )
 
-    variants = ("dropout, xla", "dropout, none")
+    variants = ("dropout, none", "dropout, xla", "dropout, 16 steps")
     time = results["time"]
     check_samples(time["samples"], variants, rounds=2, steps=2)
     check_samples(time["first_runs"], variants, rounds=1, steps=2)
     check_summaries(time, variants, SECONDS)
-    check_quotient(time, "dropout: xla / none", *variants, SECONDS)
+    for mode in ("xla", "16 steps"):
+        check_quotient(
+            time,
+            f"dropout: {mode} / none",
+            f"dropout, {mode}",
+            "dropout, none",
+            SECONDS,
+        )
     for quantity in SECONDS:
         for variant in variants:
             assert time["compilations"][variant][quantity] == pytest.approx(
@@ -331,8 +338,8 @@ def test_top_k(load, tmp_path, capsys):
     [
         ("training", ["--rounds=0"]),
         ("training", ["--steps=-1"]),
-        ("jit_compile", ["--rounds=0"]),
-        ("jit_compile", ["--steps=-1"]),
+        ("compile_options", ["--rounds=0"]),
+        ("compile_options", ["--steps=-1"]),
         ("label_once", ["epoch", "--rounds=0"]),
         ("label_once", ["total", "--teachers=-1"]),
         ("label_once", ["create", "--memory-examples", "1", "0"]),

@@ -1,7 +1,8 @@
-"""What XLA does to a distillation step: `jit_compile=True` next to False.
+"""What two arguments of `compile` do to a distillation step.
 
-A dense, a convolutional and a dropout student, each distilled from a bigger
-teacher of its kind, with and without XLA, take turns in one process. The dense
+`jit_compile=True` (XLA) and `steps_per_execution=16`, each next to neither. A
+dense, a convolutional and a dropout student, each distilled from a bigger
+teacher of its kind, take turns in one process. The dense
 networks are those of Hinton, Vinyals and Dean (2015); the data is random, in
 the shape of MNIST. One run is one epoch of `keras_distill.Distiller.fit`.
 
@@ -20,7 +21,11 @@ import keras
 
 IMAGE = (28, 28, 1)
 
-JIT_COMPILE = {"xla": True, "none": False}
+MODES = {
+    "none": {"jit_compile": False},
+    "xla": {"jit_compile": True},
+    "16 steps": {"jit_compile": False, "steps_per_execution": 16},
+}
 
 
 class Networks(typing.NamedTuple):
@@ -77,12 +82,12 @@ KINDS = {
 }
 
 
-def make_distiller(kind, jit_compile, arguments):
+def make_distiller(kind, options, arguments):
     """Returns a compiled distiller.
 
     Args:
         kind: One of the keys of `KINDS`.
-        jit_compile: Argument of `compile`.
+        options: Dict of arguments of `compile`.
         arguments: The parsed command line.
     """
     keras.utils.set_random_seed(arguments.seed)
@@ -90,7 +95,7 @@ def make_distiller(kind, jit_compile, arguments):
     return _networks.make_distiller(
         _make_network(networks.student(arguments.shrink)),
         _make_network(networks.teacher(arguments.shrink)),
-        jit_compile=jit_compile,
+        **options,
     )
 
 
@@ -106,10 +111,10 @@ def measure(arguments):
     """
     runs = {
         f"{kind}, {mode}": _fit(
-            make_distiller(kind, jit_compile, arguments), arguments
+            make_distiller(kind, options, arguments), arguments
         )
         for kind in arguments.kinds
-        for mode, jit_compile in JIT_COMPILE.items()
+        for mode, options in MODES.items()
     }
     first_runs = _measure.alternate_seconds("first", runs, 1, arguments.seed)
     samples = _measure.alternate_seconds(
@@ -117,9 +122,11 @@ def measure(arguments):
     )
     ratios = [
         _measure.Ratio(
-            f"{kind}: xla / none", (f"{kind}, xla",), (f"{kind}, none",)
+            f"{kind}: {mode} / none", (f"{kind}, {mode}",), (f"{kind}, none",)
         )
         for kind in arguments.kinds
+        for mode in MODES
+        if mode != "none"
     ]
     analysis = _measure.analyze(samples, _measure.TIME, ratios)
     return {
@@ -139,7 +146,9 @@ def measure(arguments):
 def resolve_auto(arguments):
     """Returns what Keras makes of `jit_compile="auto"`, by kind."""
     return {
-        kind: bool(make_distiller(kind, "auto", arguments).jit_compile)
+        kind: bool(
+            make_distiller(kind, {"jit_compile": "auto"}, arguments).jit_compile
+        )
         for kind in arguments.kinds
     }
 
@@ -194,7 +203,7 @@ def make_parser():
     parser.add_argument(
         "--steps",
         type=count,
-        default=30,
+        default=32,
         help="steps in an epoch, all of them whole batches",
     )
     parser.add_argument(
@@ -206,7 +215,7 @@ def make_parser():
         default=1,
         help="divisor of the widths of all hidden layers",
     )
-    _measure.add_arguments(parser, "jit_compile.json")
+    _measure.add_arguments(parser, "compile_options.json")
     return parser
 
 
