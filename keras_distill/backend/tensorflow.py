@@ -88,10 +88,24 @@ def read_records(path):
 def compile_inference(model):
     """Returns a compiled function `inputs -> outputs` of a model.
 
+    It is compiled once for batches of all sizes.
+
     Args:
         model: Callable of a batch of inputs.
     """
-    return tf.function(model, reduce_retracing=True)
+    compiled: dict[tuple, typing.Any] = {}
+
+    def call(inputs):
+        inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
+        specs = keras.tree.map_structure(
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), inputs
+        )
+        key = tuple(keras.tree.flatten(specs))
+        if key not in compiled:
+            compiled[key] = tf.function(model, input_signature=[specs])
+        return compiled[key](inputs)
+
+    return call
 
 
 def count_multiply_adds(function, inputs):

@@ -10,6 +10,7 @@ from keras_distill.plots.style import check_logits
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
+from keras_distill.plots.style import get_colormap
 
 
 def mean_soft_targets(logits, labels, temperature):
@@ -80,8 +81,8 @@ def class_similarity(
     # How sure the teacher is would hide all the others.
     others = np.ma.masked_invalid(np.where(np.eye(len(means)), np.nan, means))
     ax = get_axes(ax, size=(5.6, 4.8))
-    image = ax.imshow(others, cmap="Blues", vmin=0)
-    image.cmap.set_bad("#f2f3f4")
+    colors = get_colormap("Blues").with_extremes(bad="#f2f3f4")
+    image = ax.imshow(others, cmap=colors, vmin=0)
     ticks = range(len(names))
     long = max(map(len, names)) > 2
     ax.set_xticks(ticks, names, rotation=90 if long else 0)

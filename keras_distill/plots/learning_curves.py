@@ -38,7 +38,7 @@ def learning_curves(history, quantities=None, ax=None):
     runs = _to_runs(history)
     known = dict.fromkeys(name for run in runs.values() for name in run)
     if quantities is None:
-        quantities = [name for name in known if _is_loss(name)]
+        quantities = sorted(filter(_is_loss, known), key=_rank)
     missing = [name for name in quantities if name not in known]
     if missing or not quantities:
         raise ValueError(
@@ -62,7 +62,8 @@ def learning_curves(history, quantities=None, ax=None):
                     )
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, labelcolor=INK, fontsize=9)
-    return finish(ax, "Learning curves", "epoch", ", ".join(quantities[:3]))
+    ylabel = "loss" if all(map(_is_loss, quantities)) else None
+    return finish(ax, "Learning curves", "epoch", ylabel)
 
 
 def _to_runs(history):
@@ -76,6 +77,12 @@ def _to_runs(history):
     if all(isinstance(each, (list, tuple)) for each in logs.values()):
         return {"": logs}
     return {name: getattr(each, "history", each) for name, each in logs.items()}
+
+
+def _rank(name):
+    """Sorts the whole and its two parts to the front."""
+    first = ("loss", "soft_loss", "hard_loss")
+    return first.index(name) if name in first else len(first)
 
 
 def _is_loss(name):

@@ -30,6 +30,13 @@ def get_axes(ax, size=(6.4, 4.2)):
     return ax
 
 
+def get_colormap(name):
+    """Returns a `matplotlib.colors.Colormap`."""
+    import matplotlib
+
+    return matplotlib.colormaps[name]
+
+
 def finish(ax, title=None, xlabel=None, ylabel=None):
     """Gives axes their title, labels and quiet frame.
 

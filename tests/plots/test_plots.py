@@ -1,0 +1,278 @@
+"""What the plots draw, read back from their axes."""
+
+import sys
+
+import keras
+import matplotlib
+import numpy as np
+import pytest
+import reference
+from matplotlib import pyplot as plt
+from scipy.special import softmax
+
+import keras_distill
+from keras_distill import plots
+
+matplotlib.use("Agg")
+
+CLASSES = 4
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def logits():
+    return np.random.default_rng(0).normal(scale=3, size=(30, CLASSES))
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(1).integers(0, CLASSES, 30)
+
+
+@pytest.fixture
+def report(make_model):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 6)).astype("float32")
+    return keras_distill.compare(
+        {"teacher": make_model(seed=1), "student": make_model(seed=2)},
+        (x, rng.integers(0, 5, 40)),
+        latency_batch_sizes=(),
+        verbose=0,
+    )
+
+
+def draw(name, logits, labels, report, **kwargs):
+    arguments = {
+        "accuracy_against_size": (report,),
+        "class_similarity": (logits, labels),
+        "error_against_temperature": ({1: [5, 6], 4: 3, 20: [4, 2, 3]},),
+        "learning_curves": ({"loss": [3.0, 2.0], "val_loss": [3.5, 3.0]},),
+        "reliability_diagram": (logits, labels),
+        "soft_targets": (logits[:2],),
+    }[name]
+    return getattr(plots, name)(*arguments, **kwargs)
+
+
+@pytest.mark.parametrize("name", plots.__all__)
+def test_the_figure_is_returned_and_ax_is_used(name, logits, labels, report):
+    figure, (left, right) = plt.subplots(1, 2)
+    assert draw(name, logits, labels, report, ax=right) is figure
+    assert not left.has_data()
+    assert not left.child_axes
+    assert right.has_data() or right.child_axes
+    other = draw(name, logits, labels, report)
+    assert other is not figure
+    # It can be drawn.
+    other.canvas.draw()
+    pixels = np.asarray(other.canvas.buffer_rgba())[..., :3]
+    assert (pixels != 255).any()
+
+
+def test_soft_targets(logits):
+    temperatures = (1.0, 5.0)
+    figure = plots.soft_targets(
+        logits[:3],
+        temperatures,
+        labels=[2, 0, 1],
+        images=np.zeros((3, 8, 8, 1)),
+        class_names=["a", "b", "c", "a long name"],
+    )
+    (host,) = figure.axes
+    images = [ax for ax in host.child_axes if ax.images]
+    cells = [ax for ax in host.child_axes if ax.patches]
+    assert len(images) == 3
+    assert len(cells) == 6
+    for number, cell in enumerate(cells):
+        row, column = divmod(number, 2)
+        np.testing.assert_allclose(
+            [bar.get_height() for bar in cell.patches],
+            softmax(logits[row] / temperatures[column]),
+            rtol=1e-5,
+        )
+        colors = {bar.get_facecolor() for bar in cell.patches}
+        highlighted = cell.patches[[2, 0, 1][row]].get_facecolor()
+        others = [
+            bar.get_facecolor()
+            for position, bar in enumerate(cell.patches)
+            if position != [2, 0, 1][row]
+        ]
+        assert len(colors) == 2
+        assert highlighted not in others
+    assert [cell.get_title(loc="left") for cell in cells[:2]] == [
+        "T = 1",
+        "T = 5",
+    ]
+    # Nothing overlaps.
+    boxes = [ax.get_position() for ax in host.child_axes]
+    for position, box in enumerate(boxes):
+        for other in boxes[position + 1 :]:
+            assert not box.overlaps(other)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_class_similarity(logits, labels, labelled):
+    labels = np.where(labels == 3, 0, labels)  # No example of class 3.
+    figure = plots.class_similarity(
+        logits, labels if labelled else None, temperature=2.0
+    )
+    shown = figure.axes[0].images[0].get_array()
+    p = softmax(logits / 2, -1)
+    used = labels if labelled else logits.argmax(-1)
+    for row in range(CLASSES):
+        for column in range(CLASSES):
+            if row == column or not np.any(used == row):
+                assert shown.mask[row, column]
+            else:
+                assert shown[row, column] == pytest.approx(
+                    p[used == row, column].mean(), rel=1e-5
+                )
+
+
+def test_reliability_diagram(logits, labels):
+    figure = plots.reliability_diagram(logits, labels, num_bins=5)
+    ax = figure.axes[0]
+    q = softmax(logits, -1)
+    confidence, correct = q.max(-1), q.argmax(-1) == labels
+    expected = {
+        m: correct[(confidence > m / 5) & (confidence <= (m + 1) / 5)].mean()
+        for m in range(5)
+        if np.any((confidence > m / 5) & (confidence <= (m + 1) / 5))
+    }
+    bars = {
+        round((bar.get_x() + bar.get_width() / 2) * 5 - 0.5): bar.get_height()
+        for bar in ax.patches
+    }
+    assert bars == pytest.approx(expected)
+    error = reference.calibration_error(labels, logits, 5)
+    assert f"{error:.3f}" in ax.get_title(loc="left")
+
+
+def test_learning_curves(data, make_model):
+    x, y = data
+    distiller = keras_distill.Distiller(
+        student=make_model(), teacher=make_model(seed=5)
+    )
+    distiller.compile(
+        "sgd",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        distillation_loss=["soft_target_crossentropy", "logit_matching"],
+        metrics=["accuracy"],
+    )
+    history = distiller.fit(x, y, epochs=3, validation_data=(x, y), verbose=0)
+    lines = plots.learning_curves(history).axes[0].lines
+    assert [line.get_label() for line in lines] == [
+        "loss",
+        "val_loss",
+        "soft_loss",
+        "hard_loss",
+        "val_hard_loss",
+        "logit_matching",
+        "soft_target_crossentropy",
+    ]
+    for line in lines:
+        np.testing.assert_array_equal(
+            line.get_ydata(), history.history[line.get_label()]
+        )
+    several = plots.learning_curves(
+        {"first": history, "second": history.history},
+        quantities=["accuracy"],
+    )
+    assert [line.get_label() for line in several.axes[0].lines] == [
+        "first accuracy",
+        "first val_accuracy",
+        "second accuracy",
+        "second val_accuracy",
+    ]
+
+
+def test_error_against_temperature():
+    figure = plots.error_against_temperature(
+        {"wide": {20: [7, 5], 1: [9, 9, 6]}, "narrow": {4: 3.0, 1: 8}}
+    )
+    wide, narrow = figure.axes[0].lines
+    assert list(wide.get_xdata()) == [1, 20]
+    assert list(wide.get_ydata()) == [9, 6]
+    assert list(narrow.get_ydata()) == [8, 3]
+    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert labels == ["1", "4", "20"]
+
+
+def test_accuracy_against_size(report):
+    figure = report.plot()
+    ax = figure.axes[0]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["teacher", "student"]
+    for text, model in zip(ax.texts, report.models.values(), strict=True):
+        assert text.xy == (model.parameters, 100 * model.accuracy)
+    segments = [
+        container.lines[2][0].get_segments()[0][:, 1] / 100
+        for container in ax.containers
+    ]
+    for segment, model in zip(segments, report.models.values(), strict=True):
+        np.testing.assert_allclose(segment, model.accuracy_interval)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.soft_targets([1, 2]), r"shape \(2,\)"),
+        (lambda: plots.soft_targets(np.ones((2, 3), int)), "dtype int"),
+        (
+            lambda: plots.soft_targets(np.ones((2, 3)), class_names=["a"]),
+            "3 names",
+        ),
+        (
+            lambda: plots.soft_targets(np.ones((2, 3)), images=[1]),
+            "`images` to be 2",
+        ),
+        (
+            lambda: plots.soft_targets(np.ones((2, 3)), temperatures=[0]),
+            "Received: temperatures=0",
+        ),
+        (
+            lambda: plots.class_similarity(np.ones((2, 3)), [1, 2, 3]),
+            "2 class ids",
+        ),
+        (
+            lambda: plots.reliability_diagram(
+                np.ones((2, 3)), [1, 2], num_bins=0
+            ),
+            "num_bins=0",
+        ),
+        (lambda: plots.learning_curves({}), "Received: {}"),
+        (
+            lambda: plots.learning_curves({"accuracy": [1.0]}),
+            "Expected `quantities`",
+        ),
+        (
+            lambda: plots.learning_curves({"loss": [1.0]}, ["los"]),
+            r"Received: \['los'\]",
+        ),
+        (lambda: plots.error_against_temperature([]), r"Received: \[\]"),
+        (
+            lambda: plots.error_against_temperature({0: 3}),
+            "Received: errors=0",
+        ),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"keras-distill\[plots\]"):
+        plots.learning_curves({"loss": [1.0]})
+
+
+def test_without_pandas_the_error_says_what_to_install(report, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"keras-distill\[reports\]"):
+        report.to_dataframe()
