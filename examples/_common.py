@@ -9,9 +9,8 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+
+import keras_distill
 
 # Training steps that TensorFlow takes between two visits to Python. For small
 # networks the visits are what costs time.
@@ -367,111 +366,13 @@ def draw_ambiguous(path, teacher, images, labels, temperature, count=4):
     """
     logits = compute_logits(teacher, images)
     picked = pick_ambiguous(logits, labels, temperature, count)
-    draw_soft_targets(
-        path,
-        np.reshape(images[picked], (len(picked), *images.shape[1:3])),
-        labels[picked],
+    figure = keras_distill.plots.soft_targets(
         logits[picked],
-        temperature,
-    )
-
-
-def draw_soft_targets(path, images, labels, logits, temperature):
-    """Draws what a teacher says about images, at T = 1 and a higher T.
-
-    Args:
-        path: The PNG file to write.
-        images: Array of shape `(images, height, width)`, 0 is paper and 1 ink.
-        labels: Their true classes.
-        logits: The teacher's, for the same images.
-        temperature: The other temperature.
-    """
-    height = 1.4 + 1.5 * len(images)
-    figure = Figure(figsize=(10, height), facecolor="white")
-    grid = figure.subplots(
-        len(images), 3, width_ratios=(1, 2.6, 2.6), squeeze=False
-    )
-    figure.subplots_adjust(
-        left=0.03,
-        right=0.98,
-        bottom=0.55 / height,
-        top=1 - 1.35 / height,
-        wspace=0.17,
-        hspace=0.42,
-    )
-    highest = softmax(logits, temperature).max()
-    for row, image, label, teacher_logits in zip(
-        grid, images, labels, logits, strict=True
-    ):
-        _draw_image(row[0], image)
-        _draw_bars(row[1], softmax(teacher_logits, 1.0), label, 1.0)
-        softened = softmax(teacher_logits, temperature)
-        _draw_bars(row[2], softened, label, highest)
-    for axes, title in zip(
-        grid[0, 1:], ("T = 1", f"T = {temperature:g}"), strict=True
-    ):
-        axes.set_title(title, fontsize=12, fontweight="bold", color=INK)
-    for axes in grid[-1, 1:]:
-        axes.set_xlabel("class", color=INK)
-    figure.text(
-        0.03,
-        1 - 0.4 / height,
-        "What the teacher's soft targets say",
-        fontsize=16,
-        fontweight="bold",
-        color=INK,
-    )
-    figure.text(
-        0.03,
-        1 - 0.54 / height,
-        "Probabilities for the most ambiguous images (highest entropy at "
-        f"T = {temperature:g}) of different classes,\namong those that the "
-        "teacher reads right. The two scales differ.",
-        verticalalignment="top",
-        fontsize=10,
-        color=INK,
-    )
-    figure.legend(
-        handles=[
-            Patch(color=TRUE_CLASS, label="true class"),
-            Patch(color=OTHER_CLASS, label="other classes"),
-        ],
-        loc="upper right",
-        bbox_to_anchor=(0.99, 1 - 0.12 / height),
-        ncols=2,
-        frameon=False,
-        labelcolor=INK,
-        fontsize=10,
-        handlelength=1,
-        handleheight=1,
+        temperatures=(1.0, temperature),
+        labels=labels[picked],
+        images=np.reshape(images[picked], (len(picked), *images.shape[1:3])),
     )
     figure.savefig(path, dpi=150)
-
-
-def _draw_image(axes, image):
-    axes.imshow(image, cmap="gray_r", vmin=0, vmax=1)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color("#c8ccd0")
-
-
-def _draw_bars(axes, probabilities, label, highest):
-    classes = np.arange(len(probabilities))
-    colors = np.where(classes == label, TRUE_CLASS, OTHER_CLASS)
-    bars = axes.bar(classes, probabilities, color=colors, width=0.78)
-    axes.bar_label(
-        bars,
-        [f"{p:.0%}" if p >= 0.005 else "" for p in probabilities],
-        fontsize=8,
-        color=INK,
-        padding=1,
-    )
-    axes.set(ylim=(0, 1.18 * highest), xticks=classes)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.tick_params(colors=INK, labelsize=9, length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(INK)
-    axes.grid(axis="y", color="#e6e8ea", linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 def report(runs, data, arguments):

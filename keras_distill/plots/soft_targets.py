@@ -11,6 +11,9 @@ from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
 
+# More of them would run into each other.
+_MOST_NUMBERED_BARS = 12
+
 
 def soft_targets(
     logits,
@@ -84,13 +87,15 @@ def soft_targets(
             label = None if labels is None else labels[row]
             _draw_bars(cell, probabilities[column][row], label)
             # Of one temperature all rows have the same scale.
-            cell.set_ylim(0, 1.05 * probabilities[column].max())
+            cell.set_ylim(0, 1.15 * probabilities[column].max())
             title = f"T = {temperature:g}" if row == 0 else None
             finish(cell, title)
             is_last = row == examples - 1
             cell.set_xticks(range(classes), names if is_last else [])
             if is_last and max(map(len, names)) > 2:
                 cell.tick_params(axis="x", rotation=90)
+    if labels is not None:
+        _add_legend(ax)
     return ax.figure
 
 
@@ -127,6 +132,35 @@ def _draw_image(ax, image):
 def _draw_bars(ax, probabilities, label):
     classes = np.arange(len(probabilities))
     colors = np.where(classes == label, COLORS[0], COLORS[1])
-    ax.bar(classes, probabilities, color=colors, width=0.8)
-    ax.locator_params(axis="y", nbins=3)
-    ax.tick_params(labelsize=8, colors=INK)
+    bars = ax.bar(classes, probabilities, color=colors, width=0.8)
+    ax.tick_params(labelsize=9, length=0)
+    if len(classes) > _MOST_NUMBERED_BARS:
+        ax.locator_params(axis="y", nbins=3)
+        return
+    ax.set_yticks([])
+    ax.bar_label(
+        bars,
+        [f"{p:.0%}" if p >= 0.005 else "" for p in probabilities],
+        fontsize=8,
+        color=INK,
+        padding=1,
+    )
+
+
+def _add_legend(ax):
+    from matplotlib.patches import Patch
+
+    ax.legend(
+        handles=[
+            Patch(color=COLORS[0], label="label"),
+            Patch(color=COLORS[1], label="other classes"),
+        ],
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.06),
+        ncols=2,
+        frameon=False,
+        labelcolor=INK,
+        fontsize=9,
+        handlelength=1,
+        handleheight=1,
+    )

@@ -93,7 +93,7 @@ def test_only_the_installation_is_skipped(notebook):
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.execution_count is None
     ]
-    assert skipped == ["%pip install -q keras-distill scikit-learn matplotlib"]
+    assert skipped == ["%pip install -q 'keras-distill[plots]' scikit-learn"]
 
 
 def test_distilled_student_is_better(measured):
@@ -109,20 +109,31 @@ def test_data_are_what_the_text_says(measured):
 
 
 def test_table_has_the_errors(notebook, measured):
-    rows = read_text(find_cell(notebook, "evaluate(x_test")).splitlines()
-    assert len(rows) == 4
-    for row, name in zip(
-        rows[1:], ("teacher", "alone", "student"), strict=True
-    ):
-        errors = measured["errors"][name]
-        *_, in_table, accuracy = row.split()
-        assert int(in_table) == errors
-        assert accuracy == f"{(500 - errors) / 500:.1%}"
-    assert f"{measured['parameters']:,}" in rows[3]
+    (table,) = (
+        output.data["text/markdown"]
+        for output in find_cell(notebook, "keras_distill.compare").outputs
+        if "text/markdown" in output.get("data", {})
+    )
+    heading, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in table.splitlines()
+    )
+    errors = heading.index("errors of 500")
+    assert [int(row[errors]) for row in rows] == [
+        measured["errors"][name] for name in ("teacher", "alone", "student")
+    ]
+    parameters = heading.index("parameters")
+    assert rows[2][parameters] == f"{measured['parameters']:,}"
+
+
+def test_the_difference_is_no_chance(notebook):
+    (output,) = find_cell(notebook, "report.mcnemar").outputs
+    p_value = float(output.data["text/plain"].rpartition("=")[2].rstrip(")"))
+    assert p_value < 0.001
 
 
 def test_soft_targets_are_drawn(notebook):
-    outputs = find_cell(notebook, "plt.subplots").outputs
+    outputs = find_cell(notebook, "plots.soft_targets").outputs
     (png,) = (
         output.data["image/png"]
         for output in outputs
