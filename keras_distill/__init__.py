@@ -1,5 +1,6 @@
 """Knowledge distillation for Keras."""
 
+from keras_distill import calibration
 from keras_distill import losses
 from keras_distill import metrics
 from keras_distill import plots
@@ -29,6 +30,7 @@ __all__ = [
     "TemperatureSoftmax",
     "TopKTargets",
     "__version__",
+    "calibration",
     "compare",
     "losses",
     "metrics",

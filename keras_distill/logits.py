@@ -149,7 +149,7 @@ def _find_softmaxes(model):
         # Symbolic `keras.ops` calls are operations of a functional model, but
         # not layers.
         for operation in [layer, *getattr(layer, "operations", [])]:
-            if _is_softmax(operation):
+            if is_softmax(operation):
                 hook = (operation, "call", _record_layer)
             elif _is_softmax_function(getattr(operation, "activation", None)):
                 hook = (operation, "activation", _RecordingSoftmax)
@@ -160,7 +160,8 @@ def _find_softmaxes(model):
     return found.values()
 
 
-def _is_softmax(operation):
+def is_softmax(operation):
+    """Whether an operation or layer is a softmax, and nothing else."""
     if isinstance(operation, keras.layers.Layer):
         return isinstance(operation, keras.layers.Softmax)
     # What `keras.ops.softmax` leaves in a functional model has no public name.

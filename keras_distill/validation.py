@@ -11,7 +11,7 @@ def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
     Args:
         argument: Name of the argument, for the message.
         value: What the user passed.
-        low: Smallest allowed value.
+        low: Smallest allowed value. `-inf` means no bound.
         high: Largest allowed value. `inf` (the default) means no bound; an
             infinite `value` is refused all the same.
         low_allowed: Whether `low` itself is allowed.
@@ -24,6 +24,8 @@ def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
     """
     if high != math.inf:
         expected = f"a number between {low:g} and {high:g}"
+    elif low == -math.inf:
+        expected = "a finite number"
     elif low_allowed:
         expected = f"a finite number that is at least {low:g}"
     else:

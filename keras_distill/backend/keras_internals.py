@@ -22,8 +22,22 @@ def flatten_layers(model):
     return model._flatten_layers()
 
 
+def find_origin(tensor):
+    """Returns which operation of a functional model a tensor comes from.
+
+    Args:
+        tensor: `keras.KerasTensor`.
+
+    Returns:
+        The operation, most often a layer, and the list of its inputs.
+    """
+    operation, node, _ = tensor._keras_history
+    return operation, operation._inbound_nodes[node].input_tensors
+
+
 __all__ = [
     "can_convert_arrays",
+    "find_origin",
     "flatten_layers",
     "get_data_adapter",
     "get_keras_mask",

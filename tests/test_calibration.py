@@ -1,0 +1,183 @@
+"""Class biases: shifted by hand, and found without labels."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import softmax
+
+import keras_distill
+from keras_distill import calibration
+
+FEATURES, CLASSES = 6, 5
+
+
+def softmax_function():
+    inputs = keras.Input((FEATURES,))
+    return keras.Model(
+        inputs, keras.ops.softmax(keras.layers.Dense(CLASSES)(inputs))
+    )
+
+
+def nested():
+    inner = keras.Sequential(
+        [keras.Input((FEATURES,)), keras.layers.Dense(CLASSES)]
+    )
+    return keras.Sequential(
+        [keras.Input((FEATURES,)), inner, keras.layers.Softmax()]
+    )
+
+
+def sequential(*layers):
+    return keras.Sequential([keras.Input((FEATURES,)), *layers])
+
+
+def convolutional():
+    return keras.Sequential(
+        [keras.Input((4, 4, 2)), keras.layers.Conv2D(CLASSES, 1)]
+    )
+
+
+MODELS = {
+    "dense": lambda: sequential(keras.layers.Dense(CLASSES)),
+    "activation": lambda: sequential(
+        keras.layers.Dense(CLASSES, activation="softmax")
+    ),
+    "activation layer": lambda: sequential(
+        keras.layers.Dense(CLASSES), keras.layers.Activation("softmax")
+    ),
+    "softmax layer": lambda: sequential(
+        keras.layers.Dense(CLASSES), keras_distill.TemperatureSoftmax(4.0)
+    ),
+    "softmax function": softmax_function,
+    "nested": nested,
+    "convolutional": convolutional,
+    "einsum": lambda: sequential(
+        keras.layers.EinsumDense("ab,bc->ac", CLASSES, bias_axes="c")
+    ),
+    "half": lambda: sequential(
+        keras.layers.Dense(CLASSES, dtype="mixed_float16")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_logits_are_shifted(name, tmp_path):
+    model = MODELS[name]()
+    x = np.random.default_rng(0).normal(size=(7, *model.input_shape[1:]))
+    x = x.astype("float32")
+    before = keras_distill.predict_logits(model, x, verbose=0)
+    weights = [weight.copy() for weight in model.get_weights()]
+    shifted = calibration.shift_class_bias(model, {1: 3.5, 4: -2})
+    expected = before + np.array([0, 3.5, 0, 0, -2])
+    tolerance = 1e-2 if name == "half" else 1e-5
+    found = keras_distill.predict_logits(shifted, x, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    # The model itself stays as it is.
+    for now, then in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(now, then)
+    # What comes out is an ordinary model.
+    shifted.save(tmp_path / "shifted.keras")
+    again = keras.models.load_model(tmp_path / "shifted.keras")
+    np.testing.assert_allclose(
+        again.predict(x, verbose=0), shifted.predict(x, verbose=0), rtol=1e-6
+    )
+    shifted.export(tmp_path / "shifted", verbose=False)
+    served = tf.saved_model.load(tmp_path / "shifted")
+    np.testing.assert_allclose(
+        served.serve(x), shifted.predict(x, verbose=0), atol=tolerance
+    )
+
+
+def test_a_shift_for_each_class():
+    model = MODELS["dense"]()
+    shifted = calibration.shift_class_bias(model, np.arange(CLASSES))
+    np.testing.assert_allclose(
+        shifted.layers[-1].bias - model.layers[-1].bias, np.arange(CLASSES)
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("prior", [None, [0.4, 0.3, 0.2, 0.09, 0.01]])
+def test_the_mean_probability_is_the_prior(scale, prior):
+    model = MODELS["activation"]()
+    layer = model.layers[-1]
+    layer.kernel.assign(scale * layer.kernel)
+    layer.bias.assign([0, -7, 0, 2, 0])
+    x = np.random.default_rng(0).normal(size=(400, FEATURES))
+    x = x.astype("float32")
+    shifts = calibration.match_class_prior(model, x, prior, verbose=0)
+    logits = np.float64(x) @ np.float64(layer.kernel) + np.float64(layer.bias)
+    expected = prior or np.full(CLASSES, 1 / CLASSES)
+    np.testing.assert_allclose(
+        softmax(logits + shifts, -1).mean(0), expected, atol=1e-5
+    )
+    assert np.median(shifts) == pytest.approx(0, abs=1e-12)
+    shifted = calibration.shift_class_bias(model, shifts)
+    np.testing.assert_allclose(
+        shifted.predict(x, verbose=0).mean(0), expected, atol=1e-4
+    )
+
+
+def test_a_known_shift_is_found():
+    """What was taken from a class comes back."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=(5000, CLASSES))
+    prior = softmax(logits, -1).mean(0)
+    spoilt = logits - np.array([0, 0, 6.0, 0, 0])
+    shifts = calibration.match_class_prior(
+        lambda x: x, spoilt, prior, verbose=0
+    )
+    np.testing.assert_allclose(shifts, [0, 0, 6, 0, 0], atol=1e-3)
+
+
+def subclassed():
+    class Student(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(CLASSES)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Student()
+    model(np.zeros((1, FEATURES)))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "shifts", "message"),
+    [
+        (lambda: "student", {}, "Received: 'student'"),
+        (subclassed, {}, "built with"),
+        (
+            lambda: sequential(keras.layers.Dense(CLASSES, use_bias=False)),
+            {},
+            "a bias for each class",
+        ),
+        (
+            lambda: sequential(
+                keras.layers.Dense(CLASSES), keras.layers.ReLU()
+            ),
+            {},
+            "a bias for each class",
+        ),
+        (MODELS["dense"], {5: 1.0}, "Received: 5"),
+        (MODELS["dense"], {"a": 1.0}, "Received: 'a'"),
+        (MODELS["dense"], {1: np.nan}, "shifts=nan"),
+        (MODELS["dense"], [1.0, 2.0], "Received: 2"),
+    ],
+)
+def test_what_can_not_be_shifted(make, shifts, message):
+    with pytest.raises(ValueError, match=message):
+        calibration.shift_class_bias(make(), shifts)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [[0.5, 0.5], [0.5, 0.5, 0, 0, 0], [1, 1, 1, 1, 1], [0.2] * 4 + [np.nan]],
+)
+def test_bad_prior(prior):
+    x = np.zeros((3, FEATURES), "float32")
+    with pytest.raises(ValueError, match="5 positive numbers that sum to 1"):
+        calibration.match_class_prior(MODELS["dense"](), x, prior, verbose=0)
