@@ -19,6 +19,7 @@ from keras_distill.losses.composition import Distillation
 from keras_distill.metrics.composition import ComponentLosses
 from keras_distill.metrics.composition import DistillationMetrics
 from keras_distill.metrics.composition import MeanOfBatches
+from keras_distill.metrics.composition import check_metrics
 from keras_distill.metrics.composition import weights_of_outputs
 from keras_distill.outputs import find_output_names
 from keras_distill.outputs import flatten_like
@@ -26,9 +27,13 @@ from keras_distill.outputs import name_outputs
 from keras_distill.soft_targets import is_compound
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer.checks import NEEDS_LABELS
+from keras_distill.transfer.checks import NEEDS_TEACHER
 from keras_distill.transfer.checks import BatchCheck
 from keras_distill.transfer.labeller import Labeller
+from keras_distill.transfer.labels import check_hard_loss
+from keras_distill.transfer.labels import check_inputs
 from keras_distill.transfer.labels import check_labels
+from keras_distill.transfer.labels import check_validation_data
 from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import weigh_classes
 from keras_distill.transfer.memory import Memory
@@ -60,14 +65,16 @@ class Distiller(keras.Model):
     the gradient: once for each example of arrays (see `cache` in `fit`), else
     once in each training step, as the student is.
     `predict`, `evaluate`, `save` and `export` are the student's alone: the
-    teacher is neither called nor changed nor saved by them. A saved `Distiller`
+    teacher is neither called nor changed nor saved by them (but that
+    `evaluate` calls it for `distillation_metrics`). A saved `Distiller`
     that is loaded again trains on from where it stopped as soon as it is given
     its teacher: `distiller.teacher = teacher`.
 
     The logs are `loss` (all that is minimized), `soft_loss` (the distillation
     losses, weighted and summed), `hard_loss` (`loss` of `compile`, before
-    `1 - alpha`) and the metrics. `evaluate` has no soft targets, unless the
-    data brings them: there `loss` is the hard loss and what the student adds.
+    `1 - alpha`) and the metrics. Where `evaluate` has no soft
+    targets, `loss` is the hard loss and what the student adds; it has them if
+    the data brings them, or if `distillation_metrics` ask for them.
 
     A model that ends in a softmax (`keras.layers.Softmax`,
     `activation="softmax"`, `TemperatureSoftmax`) is distilled on the logits in
@@ -105,8 +112,8 @@ class Distiller(keras.Model):
     distiller.fit(unlabelled_x)
 
     distiller = keras_distill.Distiller(student=student)
-    distiller.compile("adam", loss="sparse_categorical_crossentropy")
-    distiller.fit(x, {"labels": y, "soft_targets": teacher_logits})
+    distiller.compile("adam")
+    distiller.fit(x, {"soft_targets": teacher_logits})
     ```
 
     Args:
@@ -172,6 +179,11 @@ class Distiller(keras.Model):
         # part of this one.
         if name == "teacher":
             object.__setattr__(self, name, value)
+        elif name == "temperature":
+            raise AttributeError(
+                "The temperature is the distillation loss's: "
+                "`distiller.distillation_loss.temperature = 2.0`."
+            )
         elif name == "student" and hasattr(self, "_hard_loss_tracker"):
             raise AttributeError(
                 "The student of a `Distiller` can not be exchanged. Make a "
@@ -260,7 +272,7 @@ class Distiller(keras.Model):
         ```python
         distiller.compile(
             optimizer=keras.optimizers.Adam(1e-3),
-            loss="sparse_categorical_crossentropy",
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             distillation_loss=[
                 keras_distill.losses.SoftTargetCrossentropy(4.0),
                 keras_distill.losses.LogitMatching(),
@@ -300,8 +312,8 @@ class Distiller(keras.Model):
             run_eagerly: As in `keras.Model.compile`.
             steps_per_execution: As in `keras.Model.compile`.
             jit_compile: As in `keras.Model.compile`. `"auto"`, the default,
-                is no XLA on a CPU with TensorFlow. On two cores XLA took 1.0
-                times the CPU seconds of none for a dense student, 2.1 for a
+                is no XLA on a CPU with TensorFlow. On two cores XLA took 1.1
+                times the CPU seconds of none for a dense student, 2.3 for a
                 convolutional one and 1.1 for one with dropout
                 (`python benchmarks/compile_options.py`).
             auto_scale_loss: As in `keras.Model.compile`. A student in
@@ -311,6 +323,8 @@ class Distiller(keras.Model):
             ValueError: If a distillation loss, a weight or `alpha` is not of
                 the kind above, or does not fit the student's outputs.
         """
+        check_hard_loss(loss, self.student)
+        check_metrics(metrics, weighted_metrics)
         self._distillation = Distillation(
             distillation_loss, distillation_loss_weights
         )
@@ -387,8 +401,8 @@ class Distiller(keras.Model):
             verbose: As in `keras.Model.fit`.
             callbacks: As in `keras.Model.fit`.
             validation_split: As in `keras.Model.fit`.
-            validation_data: As in `keras.Model.fit`. The student is evaluated
-                alone.
+            validation_data: As in `keras.Model.fit`, evaluated as `evaluate`
+                does.
             shuffle: As in `keras.Model.fit`.
             class_weight: As in `keras.Model.fit`. Weighs both losses.
             sample_weight: As in `keras.Model.fit`. Weighs both losses.
@@ -417,6 +431,8 @@ class Distiller(keras.Model):
                 no class of the student; or if soft targets are not finite.
         """
         self._assert_compile_called("fit")
+        check_inputs(x, y)
+        check_validation_data(validation_data, bool(self._distillation_metrics))
         check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             check_labels(validation_data[1], self.loss, self.student)
@@ -482,8 +498,27 @@ class Distiller(keras.Model):
             The logs, as a list or dict.
         """
         self._assert_compile_called("evaluate")
+        self._forget_unbuilt_steps()
         with self._check.explaining():
             return super().evaluate(*args, **kwargs)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Evaluates one batch, as `keras.Model.test_on_batch` does.
+
+        Args:
+            x: As in `keras.Model.test_on_batch`.
+            y: As in `evaluate`.
+            sample_weight: As in `keras.Model.test_on_batch`.
+            return_dict: As in `keras.Model.test_on_batch`.
+
+        Returns:
+            The logs, as a dict or list.
+        """
+        self._assert_compile_called("test_on_batch")
+        self._forget_unbuilt_steps()
+        return super().test_on_batch(
+            x, y, sample_weight=sample_weight, return_dict=return_dict
+        )
 
     def train_on_batch(
         self,
@@ -542,12 +577,15 @@ class Distiller(keras.Model):
     def test_step(self, *args):
         *state, data = args
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._check.count_batch()
         check_keys(y, self.output_names)
         labels, soft_targets = unpack_targets(y)
         if self._y_is_soft_targets(y) and self._compile_metrics is None:
             labels, soft_targets = None, y
         elif soft_targets is None and self._distillation_metrics:
             soft_targets = self._ask_teacher(x)
+            if soft_targets is None:
+                warnings.warn(NEEDS_TEACHER, stacklevel=2)
         if soft_targets is not None:
             y = pack_targets(labels, soft_targets)
         logs = super().test_step(*state, (x, y, sample_weight))
@@ -814,10 +852,21 @@ class Distiller(keras.Model):
 
     def _configure_step(self, class_weight):
         """Sets what a compiled training step depends on besides its batch."""
+        self._forget_unbuilt_steps()
         traits = (class_weight, self._memory.known_logits)
         if traits != (self._class_weight, self._known_logits):
             self._class_weight, self._known_logits = traits
             self.train_function = None
+
+    def _forget_unbuilt_steps(self):
+        """Drops steps that were compiled before the metrics were built.
+
+        Keras builds them from the first labels, and a compiled step can make
+        no variables later.
+        """
+        metrics = self._compile_metrics
+        if metrics is not None and not metrics.built:
+            self.train_function = self.test_function = None
 
     def _run_step(self, step, *args):
         """Runs a compiled training step, if the memory still serves it."""

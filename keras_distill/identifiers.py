@@ -38,7 +38,12 @@ def retrieve(identifier, kind, classes, argument, hint):
             return names[identifier]()
         raise ValueError(
             f"Unknown `{argument}`. {suggest(identifier, names)} "
-            f"Received: {argument}={identifier!r}"
+            f"Received: {argument}={identifier!r}. {hint}"
+        )
+    if isinstance(identifier, type) and issubclass(identifier, kind):
+        raise ValueError(
+            f"Expected `{argument}` to be an instance: "
+            f"`{identifier.__name__}()`. Received: the class"
         )
     raise ValueError(f"{hint} Received: {argument}={identifier!r}")
 

@@ -60,6 +60,11 @@ def compile_logits(model, from_logits):
         model: As in `predict_logits`.
         from_logits: As in `predict_logits`.
     """
+    if isinstance(model, type) or not callable(model):
+        raise ValueError(
+            "Expected a `keras.Model` or a callable, and the inputs after it. "
+            f"Received: {model!r}"
+        )
 
     def compute(inputs):
         if isinstance(model, keras.layers.Layer):

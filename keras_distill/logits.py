@@ -15,6 +15,7 @@ import typing
 import keras
 from keras import ops
 
+from keras_distill.backend.keras_internals import find_origin
 from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.backend.keras_internals import get_tensor_attr
@@ -166,6 +167,24 @@ def is_softmax(operation):
         return isinstance(operation, keras.layers.Softmax)
     # What `keras.ops.softmax` leaves in a functional model has no public name.
     return type(operation).__name__ == "Softmax"
+
+
+def ends_linearly(model):
+    """Whether a model is known to end in a layer without an activation.
+
+    Args:
+        model: `keras.Model`.
+    """
+    layer = model
+    while isinstance(layer, keras.Model):
+        outputs = getattr(layer, "outputs", None) or []
+        if len(outputs) != 1:
+            return False
+        layer, _ = find_origin(outputs[0])
+    return (
+        getattr(layer, "kernel", None) is not None
+        and getattr(layer, "activation", None) is keras.activations.linear
+    )
 
 
 def _is_softmax_function(function):

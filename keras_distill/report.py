@@ -2,6 +2,7 @@
 
 import math
 import typing
+import warnings
 
 import keras
 import numpy as np
@@ -194,6 +195,9 @@ class Comparison:
     def __str__(self):
         return format_table(self._format_rows())
 
+    # What a notebook without Markdown and the prompt show.
+    __repr__ = __str__
+
     def _repr_markdown_(self):
         return self.to_markdown()
 
@@ -211,7 +215,7 @@ class Comparison:
             ],
             [
                 "as the teacher in %",
-                *self._format("teacher_agreement", "{:.2%}"),
+                *self._format("teacher_agreement", _format_percent),
             ],
             ["KL to the teacher", *self._format("teacher_kl_divergence")],
             [
@@ -292,6 +296,12 @@ def compare(
     _check_models(models)
     teacher = _find_teacher(teacher, models)
     check_temperature("temperature", temperature)
+    if not isinstance(latency_batch_sizes, (list, tuple)):
+        raise ValueError(
+            "Expected `latency_batch_sizes` to be a tuple of integers, empty "
+            "to leave the latency out. Received: "
+            f"latency_batch_sizes={latency_batch_sizes!r}"
+        )
     for size in latency_batch_sizes:
         check_integer("latency_batch_sizes", size, low=1)
     functions = {
@@ -306,9 +316,10 @@ def compare(
     inputs: typing.Any = None
     for batch in show_progress(batches, length, verbose):
         x, y = _unpack(batch)
+        logits = {name: function(x) for name, function in functions.items()}
         if inputs is None:
             inputs = keras.tree.map_structure(ops.convert_to_numpy, x)
-        logits = {name: function(x) for name, function in functions.items()}
+            _check_logits(logits)
         for name, each in scores.items():
             each.update(y, logits[name], logits.get(teacher))
     if inputs is None:
@@ -348,6 +359,12 @@ class _Scores:
 
     def update(self, y, logits, teacher_logits):
         labels = ops.convert_to_numpy(to_class_ids(y, logits))
+        outside = labels[(labels < 0) | (labels >= logits.shape[-1])]
+        if outside.size:
+            raise ValueError(
+                f"Expected labels from 0 to {logits.shape[-1] - 1}. Received: "
+                f"a label of {outside.flat[0]}"
+            )
         predicted = np.argmax(ops.convert_to_numpy(logits), axis=-1)
         self._correct.append((predicted == labels).ravel())
         self._calibration.update_state(y, logits)
@@ -403,6 +420,32 @@ def _unpack(batch):
     return x, y
 
 
+def _check_logits(logits):
+    """Looks at the first batch of all models.
+
+    Args:
+        logits: Dict of what each model returned.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    shapes = {name: tuple(each.shape) for name, each in logits.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "Expected models with outputs of the same shape, with the same "
+            f"number of classes. Received: {shapes}"
+        )
+    for name, each in logits.items():
+        rows = ops.convert_to_numpy(each)
+        if np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-2):
+            warnings.warn(
+                f"The outputs of {name!r} look like probabilities, but are "
+                "taken for logits: no softmax was found in it. Pass "
+                "`from_logits=False`.",
+                stacklevel=3,
+            )
+
+
 def _check_models(models):
     if not isinstance(models, dict) or not models:
         raise ValueError(
@@ -432,6 +475,10 @@ def _find_teacher(teacher, models):
 def _format_accuracy(model):
     lower, upper = model.accuracy_interval
     return f"{100 * model.accuracy:.2f} [{100 * lower:.2f}, {100 * upper:.2f}]"
+
+
+def _format_percent(share):
+    return f"{100 * share:.2f}"
 
 
 def _format_count(count):

@@ -271,7 +271,7 @@ BAD_CALLS = {
     ),
     "distillation_loss_class": (
         lambda: distill(distillation_loss=losses.LogitMatching),
-        r"`distillation_loss` to be a `keras_distill.losses.Dist",
+        r"an instance: `LogitMatching\(\)`",
     ),
     "function_as_distillation_loss": (
         lambda: distill(distillation_loss=lambda v, z: v - z),
@@ -541,3 +541,99 @@ def test_other_failures_are_passed_on():
 
 def test_version():
     assert keras_distill.__version__ == "0.1.0"
+
+
+def store_like():
+    class Store:
+        attach = info = None
+
+    return Store()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda d, x, y: d.compile(
+                metrics=[keras_distill.metrics.TeacherAgreement()]
+            ),
+            "go to `distillation_metrics`",
+        ),
+        (
+            lambda d, x, y: d.compile(loss=losses.SoftTargetCrossentropy()),
+            "goes to `distillation_loss`",
+        ),
+        (
+            lambda d, x, y: d.compile(
+                distillation_loss=losses.SoftTargetCrossentropy
+            ),
+            r"an instance: `SoftTargetCrossentropy\(\)`",
+        ),
+        (lambda d, x, y: d.fit(store_like()), r"store\.attach"),
+        (lambda d, x, y: d.fit(x, {"soft_targets": store_like()}), "attach"),
+        (lambda d, x, y: d.fit(x[:0], y[:0]), "at least one example"),
+        (lambda d, x, y: d.fit(x, y, validation_data=x), "inputs only"),
+        (lambda d, x, y: d.fit(x, y, validation_data=(x,)), "inputs only"),
+        (lambda d, x, y: d.fit(x, y + 0.5), "to be integers"),
+        (lambda d, x, y: d.fit(x, y.astype(str)), "to be integers"),
+        (
+            lambda d, x, y: keras_distill.Distiller(
+                student=d.student, teacher=d.teacher.predict
+            ),
+            "the model itself",
+        ),
+        (
+            lambda d, x, y: keras_distill.SoftTargetStore.create(
+                d.teacher, (x, y), "path"
+            ),
+            "come after it",
+        ),
+        (
+            lambda d, x, y: keras_distill.predict_logits(x, d.student),
+            "the inputs after it",
+        ),
+    ],
+)
+def test_arguments_in_the_wrong_place(data, make_model, call, message):
+    distiller = keras_distill.Distiller(
+        student=make_model(), teacher=make_model(seed=5)
+    )
+    distiller.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    before = distiller.student.get_weights()
+    with pytest.raises(ValueError, match=message):
+        call(distiller, *data)
+    for now, then in zip(distiller.student.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_the_temperature_is_the_losss(make_model):
+    distiller = keras_distill.Distiller(student=make_model())
+    with pytest.raises(AttributeError, match=r"distillation_loss\.temperature"):
+        distiller.temperature = 2.0
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        keras.losses.SparseCategoricalCrossentropy(),
+        keras.losses.CategoricalCrossentropy(),
+    ],
+    ids=["name", "sparse", "one-hot"],
+)
+def test_logits_that_are_taken_for_probabilities(make_model, loss, recwarn):
+    distiller = keras_distill.Distiller(student=make_model())
+    with pytest.warns(UserWarning, match="without an activation"):
+        distiller.compile(loss=loss)
+    nested = keras.Sequential([keras.Input((6,)), make_model()])
+    with pytest.warns(UserWarning, match="without an activation"):
+        keras_distill.Distiller(student=nested).compile(loss=loss)
+    recwarn.clear()
+    softmax = keras_distill.Distiller(student=make_model("softmax"))
+    softmax.compile(loss=loss)
+    distiller.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    assert not [w for w in recwarn if "activation" in str(w.message)]

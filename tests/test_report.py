@@ -191,6 +191,7 @@ def several_outputs():
         ({"temperature": 0}, "Received: temperature=0"),
         ({"num_bins": 0}, "Received: num_bins=0"),
         ({"latency_batch_sizes": (0,)}, "Received: latency_batch_sizes=0"),
+        ({"latency_batch_sizes": 1}, "latency_batch_sizes=1"),
         ({"data": np.zeros((3, 6), "float32")}, "inputs only"),
         (
             {
@@ -213,3 +214,25 @@ def test_bad_input(make_model, test_set, change, message):
     arguments = {"models": {"a": make_model()}, "data": test_set, **change}
     with pytest.raises(ValueError, match=message):
         keras_distill.compare(**arguments, verbose=0)
+
+
+def test_what_does_not_fit_together(make_model, test_set):
+    x, y = test_set
+    other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(7)])
+    with pytest.raises(ValueError, match="same number of classes"):
+        keras_distill.compare(
+            {"a": make_model(), "b": other}, test_set, verbose=0
+        )
+    with pytest.raises(ValueError, match=r"from 0 to 4\. Received: a label"):
+        keras_distill.compare({"a": make_model()}, (x, y + 5), verbose=0)
+
+
+def test_a_softmax_that_can_not_be_seen(make_model, test_set):
+    model = make_model("softmax")
+    with pytest.warns(UserWarning, match="'a' look like probabilities"):
+        keras_distill.compare(
+            {"a": lambda x: model(x)},
+            test_set,
+            latency_batch_sizes=(),
+            verbose=0,
+        )

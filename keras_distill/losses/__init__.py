@@ -54,7 +54,8 @@ def get(identifier):
             "`keras_distill.losses.DistillationLoss`, such as "
             "`SoftTargetCrossentropy(temperature=4.0)`. A loss of "
             "`keras.losses` does not know that `y_true` holds a teacher's "
-            "logits; for the squared difference of logits use "
-            "`LogitMatching()`, for another rule subclass `DistillationLoss`."
+            "logits; for `KLDivergence` use `SoftTargetKLDivergence(4.0)`, for "
+            "the squared difference of logits `LogitMatching()`, for another "
+            "rule subclass `DistillationLoss`."
         ),
     )

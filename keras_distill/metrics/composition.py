@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_distill.identifiers import number_names
+from keras_distill.metrics import DistillationMetric
 from keras_distill.metrics import get
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
@@ -161,6 +162,24 @@ class MeanOfBatches(keras.metrics.Mean):
         weight = ops.cast(sample_weight, self.dtype)
         self.total.assign_add(ops.cast(values, self.dtype) * weight)
         self.count.assign_add(weight)
+
+
+def check_metrics(*metrics):
+    """Refuses distillation metrics among those that compare with labels.
+
+    Args:
+        *metrics: Arguments `metrics` and `weighted_metrics` of `compile`.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for metric in keras.tree.flatten(metrics):
+        if isinstance(metric, DistillationMetric):
+            raise ValueError(
+                "Metrics that compare the student with its teacher go to "
+                "`distillation_metrics`, and those in `metrics` get the "
+                f"labels. Received: metrics with {type(metric).__name__}"
+            )
 
 
 def weights_of_outputs(y_pred, sample_weight):

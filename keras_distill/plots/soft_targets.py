@@ -17,8 +17,8 @@ _MOST_NUMBERED_BARS = 12
 
 def soft_targets(
     logits,
-    temperatures=(1.0, 4.0, 20.0),
     labels=None,
+    temperatures=(1.0, 4.0, 20.0),
     images=None,
     class_names=None,
     ax=None,
@@ -43,9 +43,9 @@ def soft_targets(
     Args:
         logits: Array of shape `(examples, classes)`: the teacher's, for a
             handful of examples.
-        temperatures: Positive numbers. Defaults to `(1.0, 4.0, 20.0)`.
         labels: Class ids, of which the bars are highlighted. Defaults to
             `None`: none is.
+        temperatures: Positive numbers. Defaults to `(1.0, 4.0, 20.0)`.
         images: Array of shape `(examples, height, width)` or
             `(examples, height, width, channels)` to show beside the bars.
             Defaults to `None`.

@@ -43,6 +43,16 @@ class Teacher:
                 "takes the inputs and returns logits, or a list of these. "
                 f"Received: teacher={teacher!r}"
             )
+        owner = getattr(teacher, "__self__", None)
+        if isinstance(owner, keras.Model) and teacher.__name__ in (
+            "predict",
+            "predict_on_batch",
+        ):
+            raise ValueError(
+                "Expected `teacher` to be the model itself: "
+                f"`{teacher.__name__}` returns arrays and can not be a part of "
+                f"a training step. Received: teacher={teacher!r}"
+            )
 
     @property
     def is_ensemble(self):

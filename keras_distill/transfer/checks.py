@@ -26,6 +26,11 @@ NEEDS_LABELS = (
     "only some examples have labels, give the others the label -1 and the "
     "loss `ignore_class=-1`. Received: y=None"
 )
+NEEDS_TEACHER = (
+    "`distillation_metrics` compare the student with its teacher, and "
+    "`evaluate` has none: set `distiller.teacher`, or pass data with "
+    '`y={"labels": labels, "soft_targets": logits}`. They are left out.'
+)
 _FIXES = {
     "teacher": (
         "Pass `teacher_from_logits=False` to the distillation loss "

@@ -1,15 +1,112 @@
 """Labels of a transfer set: checked, weighed, and left out where missing."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.backend.keras_internals import set_keras_mask
+from keras_distill.logits import ends_linearly
+from keras_distill.losses import DistillationLoss
 from keras_distill.outputs import name_outputs
 from keras_distill.transfer.targets import unpack_targets
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
+_OF_PROBABILITIES = (
+    *_SPARSE,
+    "categorical_crossentropy",
+    "CategoricalCrossentropy",
+)
+
+
+def check_inputs(x, y):
+    """Refuses what is no data, or none at all.
+
+    Args:
+        x: The argument of `fit`.
+        y: The argument of `fit`.
+
+    Raises:
+        ValueError: If a store is passed for the data, or there are no
+            examples.
+    """
+    for argument, data in (("x", x), ("y", unpack_targets(y)[1])):
+        if hasattr(data, "attach") and hasattr(data, "info"):
+            raise ValueError(
+                "A `SoftTargetStore` holds soft targets and no inputs: pass "
+                "`store.attach(dataset)` to `fit`, or `store[:]` as the soft "
+                f"targets of arrays. Received: {argument}={data!r}"
+            )
+    if can_convert_arrays(x) and len(keras.tree.flatten(x)[0]) == 0:
+        raise ValueError("Expected at least one example. Received: x of 0")
+
+
+def check_validation_data(validation_data, asks_teacher):
+    """Refuses arrays without labels, before an epoch is trained.
+
+    Args:
+        validation_data: The argument of `fit`.
+        asks_teacher: Whether there are metrics that need no labels.
+
+    Raises:
+        ValueError: If there would be nothing to evaluate.
+    """
+    if validation_data is None or asks_teacher:
+        return
+    is_tuple = isinstance(validation_data, tuple)
+    if (is_tuple and len(validation_data) == 1) or (
+        not is_tuple and can_convert_arrays(validation_data)
+    ):
+        raise ValueError(
+            "Expected `validation_data` with labels, `(x, y)`; without them "
+            "only `distillation_metrics` can be evaluated. Received: inputs "
+            "only"
+        )
+
+
+def check_hard_loss(loss, student):
+    """Refuses a distillation loss, and warns of a softmax that is missing.
+
+    Args:
+        loss: The hard loss, as given to `compile`.
+        student: `keras.Model`.
+
+    Raises:
+        ValueError: If the hard loss is a distillation loss.
+    """
+    for each in keras.tree.flatten(loss):
+        if isinstance(each, DistillationLoss):
+            raise ValueError(
+                "`loss` compares with the labels; what compares with the "
+                "teacher goes to `distillation_loss`. Received: loss="
+                f"{type(each).__name__}"
+            )
+    if _takes_probabilities(loss) and ends_linearly(student):
+        warnings.warn(
+            "The hard loss takes the student's outputs for probabilities, and "
+            "the student ends in a layer without an activation. Pass "
+            "`loss=keras.losses.SparseCategoricalCrossentropy("
+            "from_logits=True)`, or end the student in a softmax.",
+            stacklevel=3,
+        )
+
+
+def _takes_probabilities(loss):
+    if isinstance(loss, str):
+        return loss in _OF_PROBABILITIES
+    return (
+        isinstance(
+            loss,
+            (
+                keras.losses.CategoricalCrossentropy,
+                keras.losses.SparseCategoricalCrossentropy,
+            ),
+        )
+        and not loss.from_logits
+    )
 
 
 def check_labels(y, loss, student):
@@ -43,6 +140,12 @@ def check_labels(y, loss, student):
         return
     labels = np.asarray(ops.convert_to_numpy(labels))
     classes = outputs[0].shape[-1]
+    if labels.dtype.kind not in "iufb" or np.any(labels != np.round(labels)):
+        raise ValueError(
+            f"Expected labels to be integers from 0 to {classes - 1}. "
+            f"Received: labels of dtype {labels.dtype}, such as "
+            f"{labels.flat[0]!r}"
+        )
     ignored = getattr(loss, "ignore_class", None)
     if ignored is not None:
         labels = labels[labels != ignored]

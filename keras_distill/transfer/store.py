@@ -1,6 +1,7 @@
 import functools
 import itertools
 import operator
+import os
 import pathlib
 import time
 
@@ -628,6 +629,11 @@ def _choose_temperatures(temperatures, teacher, top_k):
 
 def _check_path(path):
     """Returns an absolute path."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(
+            "Expected `path` to be that of a folder; the teacher and the "
+            f"dataset come after it. Received: path={path!r}"
+        )
     if "://" in str(path):
         raise ValueError(
             "Expected `path` to be a folder of this machine, or one that is "

@@ -395,3 +395,40 @@ def test_bad_input(make_model, given, message):
         compile_distiller(
             make_model(), make_model(seed=2), distillation_metrics=given
         )
+
+
+@pytest.mark.parametrize("way", ["fit", "train_on_batch", "evaluate"])
+def test_labels_may_come_later(data, make_model, way):
+    """Keras builds "accuracy" from the first labels that it sees."""
+    x, y = data
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    distiller = compile_distiller(
+        student, teacher, alpha=1.0, metrics=["accuracy"]
+    )
+    step = getattr(distiller, way)
+    quiet = {} if way == "train_on_batch" else {"verbose": 0}
+    step(x, **quiet)
+    logs = step(x, y, **quiet)
+    accuracy = np.mean(student.predict(x, verbose=0).argmax(-1) == y)
+    if way == "fit":
+        assert logs.history["accuracy"] == pytest.approx([accuracy])
+    else:
+        assert any(np.isclose(value, accuracy) for value in logs)
+
+
+def test_evaluate_says_that_it_has_no_teacher(data, make_model):
+    x, y = data
+    distiller = compile_distiller(make_model(), None)
+    with pytest.warns(UserWarning, match=r"set `distiller\.teacher`"):
+        logs = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    assert set(logs) == {"loss", "hard_loss"}
+
+
+def test_evaluate_names_the_batch_of_a_wrong_label(data, make_model):
+    x, y = data
+    y = y.copy()
+    y[17] = 99
+    distiller = compile_distiller(make_model(), None, distillation_metrics=None)
+    distiller.evaluate(x[:4], y[:4], verbose=0)
+    with pytest.raises(ValueError, match=r"batch 3 .* label value of 99"):
+        distiller.evaluate(x, y, batch_size=BATCH, verbose=0)

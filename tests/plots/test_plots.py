@@ -77,8 +77,8 @@ def test_soft_targets(logits):
     temperatures = (1.0, 5.0)
     figure = plots.soft_targets(
         logits[:3],
+        [2, 0, 1],
         temperatures,
-        labels=[2, 0, 1],
         images=np.zeros((3, 8, 8, 1)),
         class_names=["a", "b", "c", "a long name"],
     )
