@@ -106,7 +106,9 @@ def match_class_prior(
     from scipy.special import logsumexp
     from scipy.special import softmax
 
-    logits = predict_logits(model, x, batch_size, from_logits, verbose)
+    logits = predict_logits(
+        model, x, batch_size, from_logits=from_logits, verbose=verbose
+    )
     logits = np.float64(logits).reshape(-1, logits.shape[-1])
     prior = _check_prior(prior, logits.shape[-1])
 

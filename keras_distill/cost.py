@@ -25,7 +25,7 @@ def count_parameters(model):
     Returns:
         An integer, or `None`.
     """
-    if not isinstance(model, keras.layers.Layer):
+    if not _is_keras(model):
         return None
     return sum(math.prod(weight.shape) for weight in model.weights)
 
@@ -39,7 +39,7 @@ def count_bytes(model):
     Returns:
         An integer, or `None`.
     """
-    if not isinstance(model, keras.layers.Layer):
+    if not _is_keras(model):
         return None
     return sum(
         math.prod(weight.shape) * _count_bits(weight.dtype) // 8
@@ -106,9 +106,16 @@ def measure_multiply_adds(model, inputs):
     return count_multiply_adds(call, inputs)
 
 
+def _is_keras(model):
+    """Whether all weights of a model are known."""
+    # An ensemble may have members that are functions.
+    members = [model, *getattr(model, "models", [])]
+    return all(isinstance(each, keras.layers.Layer) for each in members)
+
+
 def _run(function, batch):
     # Nothing is done before its result is there.
-    ops.convert_to_numpy(function(batch))
+    ops.convert_to_numpy(keras.tree.flatten(function(batch))[0])
 
 
 def _count_bits(dtype):

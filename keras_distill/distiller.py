@@ -246,6 +246,7 @@ class Distiller(keras.Model):
             *super().metrics,
             *self._component_losses.metrics,
             *self._distillation_metrics.metrics,
+            *self._distillation_metrics.listed,
         ]
 
     def compile(
@@ -307,7 +308,8 @@ class Distiller(keras.Model):
                 list of these. With several outputs, one of them applies to
                 each; a list in their order or a dict with their names has an
                 entry for each. In `fit` they cost no teacher; `evaluate`
-                calls it once a batch, and then has `soft_loss` as well.
+                calls it once a batch, and then has `soft_loss` as well, and
+                `loss` (`val_loss` in `fit`) is the whole objective.
                 Defaults to `None`.
             run_eagerly: As in `keras.Model.compile`.
             steps_per_execution: As in `keras.Model.compile`.
@@ -338,7 +340,7 @@ class Distiller(keras.Model):
         self._distillation_metrics = DistillationMetrics(distillation_metrics)
         output_names = find_output_names(self.student)
         if output_names is not None:
-            self._build_metrics(output_names)
+            self._build_metrics(output_names, in_step=False)
         self.dtype_policy = _find_dtype_policy(self.student)
         # Keras keeps those of a former `compile` where the new one has none.
         self.loss = self._compile_loss = self._compile_metrics = None
@@ -442,6 +444,7 @@ class Distiller(keras.Model):
             "sample_weight": sample_weight,
             "steps_per_epoch": steps_per_epoch,
         }
+        self._check_temperatures()
         self._memory.release()
         if should_label(
             cache, data, self._teacher, self.student, is_distributed(self)
@@ -499,6 +502,7 @@ class Distiller(keras.Model):
         """
         self._assert_compile_called("evaluate")
         self._forget_unbuilt_steps()
+        self._check_temperatures()
         with self._check.explaining():
             return super().evaluate(*args, **kwargs)
 
@@ -673,7 +677,10 @@ class Distiller(keras.Model):
                 absent.add("loss")
         else:
             self._distillation_metrics.update(
-                soft_targets, y_pred, weight_of_soft_targets
+                soft_targets,
+                y_pred,
+                weight_of_soft_targets,
+                self._build_metrics(name_outputs(y_pred, self.output_names)),
             )
         if labels is None:
             logs = self.get_metrics_result()
@@ -820,14 +827,20 @@ class Distiller(keras.Model):
             )
         return soft_targets
 
-    def _build_metrics(self, output_names):
+    def _build_metrics(self, output_names, in_step=True):
         """Makes the metrics of each output, once.
+
+        Args:
+            output_names: One name for each output, in flat order.
+            in_step: Whether this is inside of a step.
 
         Returns:
             List of the terms of the distillation losses.
         """
         terms = self._distillation.terms(output_names)
-        self._component_losses.build(terms, output_names)
+        if not (in_step and is_distributed(self)):
+            # A replica can make no variables.
+            self._component_losses.build(terms, output_names)
         self._distillation_metrics.build(output_names)
         return terms
 
@@ -857,6 +870,23 @@ class Distiller(keras.Model):
         if traits != (self._class_weight, self._known_logits):
             self._class_weight, self._known_logits = traits
             self.train_function = None
+
+    def _check_temperatures(self):
+        """Refuses metrics at which the mean of an ensemble does not hold."""
+        if self._teacher is None or not self._teacher.averages_at_a_temperature:
+            return
+        present = self._distillation.present_temperatures() or (1.0,)
+        for (
+            name,
+            temperature,
+        ) in self._distillation_metrics.temperatures.items():
+            if temperature not in present:
+                raise ValueError(
+                    "The mean of an ensemble is taken at the temperature of "
+                    "the distillation loss, and holds at no other: pass "
+                    f"`temperature={present[0]:g}` to the metric {name!r}. "
+                    f"Received: temperature={temperature:g}"
+                )
 
     def _forget_unbuilt_steps(self):
         """Drops steps that were compiled before the metrics were built.

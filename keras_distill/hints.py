@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_distill.inference import predict_logits
 from keras_distill.metrics.soft_target_entropy import soft_target_entropy
+from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.validation import check_number
 
 _LOWEST, _HIGHEST = 1.0, 1000.0
@@ -35,7 +36,7 @@ def suggest_temperature(
 
     Args:
         teacher: A `keras.Model` with one output, or a callable
-            `inputs -> outputs`.
+            `inputs -> outputs`; of an arithmetic `Ensemble`, a member.
         x: Inputs of the transfer set, as in `predict_logits`; some hundreds
             are enough.
         share: Float between 0 and 1, both excluded. Defaults to `0.5`.
@@ -51,13 +52,20 @@ def suggest_temperature(
         more than the share even there.
 
     Raises:
-        ValueError: If `share` is not between 0 and 1.
+        ValueError: If `share` is not between 0 and 1, or the teacher is an
+            arithmetic `Ensemble`.
     """
     share = check_number("share", share, low=0, high=1)
     if share in (0, 1):
         raise ValueError(
             "Expected `share` to be between 0 and 1, both excluded. "
             f"Received: share={share:g}"
+        )
+    if isinstance(teacher, Ensemble) and teacher.combine == "arithmetic":
+        raise ValueError(
+            "The mean of probabilities is another one at each temperature: "
+            "pass a member of the ensemble. Received: an `Ensemble` with "
+            'combine="arithmetic"'
         )
     logits = predict_logits(
         teacher, x, batch_size, from_logits=from_logits, verbose=verbose

@@ -5,14 +5,24 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend import compile_inference
+from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.logits import call_model
 from keras_distill.logits import to_logits
 from keras_distill.losses import DistillationLoss
+from keras_distill.losses.temperature import check_temperature
+from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.transfer.pipelines import in_batches
 from keras_distill.transfer.pipelines import to_examples
 
 
-def predict_logits(model, x, batch_size=None, from_logits=True, verbose="auto"):
+def predict_logits(
+    model,
+    x,
+    batch_size=None,
+    from_logits=True,
+    temperature=1.0,
+    verbose="auto",
+):
     """Computes the logits of a model, whether or not it ends in a softmax.
 
     As `model.predict`, but of a model that ends in `keras.layers.Softmax`,
@@ -35,6 +45,9 @@ def predict_logits(model, x, batch_size=None, from_logits=True, verbose="auto"):
             to `None`: 128 for arrays.
         from_logits: Whether the outputs are logits (`True`, the default) or
             probabilities, where no softmax can be found in the model.
+        temperature: Positive float, at which the members of an `Ensemble` with
+            the arithmetic mean are averaged: its logits hold at this one.
+            Other models have the same logits at each. Defaults to `1.0`.
         verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
 
     Returns:
@@ -43,22 +56,28 @@ def predict_logits(model, x, batch_size=None, from_logits=True, verbose="auto"):
     Raises:
         ValueError: If the model has several outputs.
     """
-    compute = compile_logits(model, from_logits)
+    temperature = check_temperature("temperature", temperature)
+    compute = compile_logits(model, from_logits, temperature)
     batches, length = to_batches(x, batch_size)
     return np.concatenate(
         [
-            ops.convert_to_numpy(compute(batch[0]))
+            ops.convert_to_numpy(compute(batch[0])[0])
             for batch in show_progress(batches, length, verbose)
         ]
     )
 
 
-def compile_logits(model, from_logits):
-    """Returns a compiled function `inputs -> logits` of a model.
+def compile_logits(model, from_logits, temperature=1.0):
+    """Returns a compiled function of a batch of inputs.
 
     Args:
         model: As in `predict_logits`.
         from_logits: As in `predict_logits`.
+        temperature: At which the members of an `Ensemble` are averaged.
+
+    Returns:
+        Function `inputs -> (logits, mask)`, where the mask is Keras's, of the
+        positions that count, or `None`.
     """
     if isinstance(model, type) or not callable(model):
         raise ValueError(
@@ -67,7 +86,9 @@ def compile_logits(model, from_logits):
         )
 
     def compute(inputs):
-        if isinstance(model, keras.layers.Layer):
+        if isinstance(model, Ensemble):
+            outputs = model.compute_logits(inputs, temperature)
+        elif isinstance(model, keras.layers.Layer):
             outputs = call_model(model, inputs, training=False)
         else:
             outputs = model(inputs)
@@ -79,9 +100,8 @@ def compile_logits(model, from_logits):
         logits = to_logits(
             outputs, from_logits, DistillationLoss.student_log_zero
         )
-        return ops.cast(
-            logits, keras.backend.result_type(logits.dtype, "float32")
-        )
+        dtype = keras.backend.result_type(logits.dtype, "float32")
+        return ops.cast(logits, dtype), get_keras_mask(outputs)
 
     return compile_inference(compute)
 

@@ -19,6 +19,7 @@ from keras_distill.metrics import TeacherKLDivergence
 from keras_distill.metrics.labels import to_class_ids
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_table
+from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.validation import check_integer
 
 # Of all intervals.
@@ -134,7 +135,7 @@ class Comparison:
     def to_dict(self):
         """Returns all figures as a dict that JSON can hold, by model."""
         return {
-            name: {
+            str(name): {
                 **model._asdict(),
                 "accuracy_interval": list(model.accuracy_interval),
                 "latency": {str(k): ms for k, ms in model.latency.items()},
@@ -204,7 +205,7 @@ class Comparison:
     def _format_rows(self):
         """Returns the cells of the table, without columns that are empty."""
         columns = [
-            ["", *self.models],
+            ["", *map(str, self.models)],
             ["parameters", *self._format("parameters", _format_count)],
             ["size", *self._format("bytes", _format_bytes)],
             ["multiply-adds", *self._format("multiply_adds", _format_count)],
@@ -250,6 +251,7 @@ def compare(
     batch_size=None,
     latency_batch_sizes=(1, 128),
     from_logits=True,
+    ignore_class=None,
     verbose="auto",
 ):
     """Compares models on a test set: did it help, how close, at what cost?
@@ -284,10 +286,13 @@ def compare(
             turns. An empty tuple leaves it out. Defaults to `(1, 128)`.
         from_logits: Whether the outputs of models are logits (`True`, the
             default) or probabilities, where no softmax can be found in them.
+        ignore_class: Integer, the label of what does not count, such as -1.
+            Defaults to `None`.
         verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.evaluate`.
 
     Returns:
-        `Comparison`.
+        `Comparison`. Of sequences every position is an example, but for those
+        that a Keras mask hides.
 
     Raises:
         ValueError: If an argument is not of the kind above, or the data has
@@ -304,9 +309,17 @@ def compare(
         )
     for size in latency_batch_sizes:
         check_integer("latency_batch_sizes", size, low=1)
+    if ignore_class is not None:
+        check_integer("ignore_class", ignore_class, low=-math.inf)
     functions = {
         name: compile_logits(model, from_logits)
         for name, model in models.items()
+    }
+    # The mean of an ensemble is another one at another temperature.
+    softened = {
+        name: compile_logits(model, from_logits, temperature)
+        for name, model in models.items()
+        if isinstance(model, Ensemble) and teacher is not None
     }
     scores = {
         name: _Scores(temperature, num_bins, name != teacher and bool(teacher))
@@ -316,12 +329,32 @@ def compare(
     inputs: typing.Any = None
     for batch in show_progress(batches, length, verbose):
         x, y = _unpack(batch)
-        logits = {name: function(x) for name, function in functions.items()}
+        outputs = {name: function(x) for name, function in functions.items()}
+        logits = {name: each for name, (each, _) in outputs.items()}
         if inputs is None:
             inputs = keras.tree.map_structure(ops.convert_to_numpy, x)
             _check_logits(logits)
+        labels = to_class_ids(y, next(iter(logits.values())))
+        counted = _find_counted(
+            labels, ignore_class, [mask for _, mask in outputs.values()]
+        )
+        at_temperature = {
+            **logits,
+            **{name: function(x)[0] for name, function in softened.items()},
+        }
         for name, each in scores.items():
-            each.update(y, logits[name], logits.get(teacher))
+            each.update(
+                *(
+                    tensor if tensor is None else _select(tensor, counted)
+                    for tensor in (
+                        labels,
+                        logits[name],
+                        at_temperature[name],
+                        logits.get(teacher),
+                        at_temperature.get(teacher),
+                    )
+                )
+            )
     if inputs is None:
         raise ValueError(f"Expected at least one example. Received: {data}")
     latency: dict[str, dict] = {name: {} for name in models}
@@ -357,8 +390,8 @@ class _Scores:
         )
         self._correct: list = []
 
-    def update(self, y, logits, teacher_logits):
-        labels = ops.convert_to_numpy(to_class_ids(y, logits))
+    def update(self, labels, logits, at_temperature, of_teacher, of_teacher_at):
+        labels = ops.convert_to_numpy(labels)
         outside = labels[(labels < 0) | (labels >= logits.shape[-1])]
         if outside.size:
             raise ValueError(
@@ -367,9 +400,11 @@ class _Scores:
             )
         predicted = np.argmax(ops.convert_to_numpy(logits), axis=-1)
         self._correct.append((predicted == labels).ravel())
-        self._calibration.update_state(y, logits)
-        for metric in self._to_teacher:
-            metric.update_state(teacher_logits, logits)
+        self._calibration.update_state(labels, logits)
+        if self._to_teacher:
+            agreement, divergence = self._to_teacher
+            agreement.update_state(of_teacher, logits)
+            divergence.update_state(of_teacher_at, at_temperature)
 
     def correct(self):
         return np.concatenate(self._correct)
@@ -390,6 +425,26 @@ class _Scores:
             "teacher_kl_divergence": divergence,
             "expected_calibration_error": float(self._calibration.result()),
         }
+
+
+def _find_counted(labels, ignore_class, masks):
+    """Returns which examples or positions count, or `None` for all.
+
+    Args:
+        labels: Class ids of a batch.
+        ignore_class: As in `compare`.
+        masks: Keras masks of the models' outputs, or `None` for each.
+    """
+    hiding = [ops.convert_to_numpy(mask) for mask in masks if mask is not None]
+    if ignore_class is not None:
+        hiding.append(ops.convert_to_numpy(labels) != ignore_class)
+    return np.logical_and.reduce(hiding) if hiding else None
+
+
+def _select(tensor, counted):
+    if counted is None:
+        return tensor
+    return ops.convert_to_numpy(tensor)[counted]
 
 
 def _find_interval(successes, trials):

@@ -32,7 +32,9 @@ def format_markdown(rows):
     Returns:
         String of several lines.
     """
-    heading, *others = rows
+    heading, *others = (
+        [cell.replace("|", r"\|") for cell in row] for row in rows
+    )
     rule = ["---", *["--:"] * (len(heading) - 1)]
     return "\n".join(
         f"| {' | '.join(cells)} |" for cells in (heading, rule, *others)

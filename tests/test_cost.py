@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
+import keras_distill
 from keras_distill import cost
 
 
@@ -117,3 +119,25 @@ def test_latency_of_equal_batches():
     found = cost.measure_latency({n: record(n) for n in sizes}, x, 7)
     assert sizes == {"a": {7}, "b": {7}}
     assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        lambda x: tf.numpy_function(lambda y: y @ np.eye(4), [x], tf.float64),
+        lambda x: tf.py_function(lambda y: y @ np.eye(4), [x], tf.float64),
+        lambda x: tf.switch_case(
+            tf.cast(x[0, 0], tf.int32),
+            [lambda: x @ tf.ones((4, 4), x.dtype), lambda: x],
+        ),
+    ],
+)
+def test_what_can_not_be_seen_is_not_counted(hiding):
+    assert cost.measure_multiply_adds(hiding, np.zeros((2, 4))) is None
+
+
+def test_an_ensemble_of_functions_has_no_known_size(make_model):
+    model = make_model()
+    ensemble = keras_distill.Ensemble([lambda x: x, model])
+    assert cost.count_parameters(ensemble) is None
+    assert cost.count_bytes(ensemble) is None

@@ -8,6 +8,8 @@ import pytest
 import reference
 import tensorflow as tf
 from scipy import stats
+from scipy.special import log_softmax
+from scipy.special import softmax
 
 import keras_distill
 
@@ -236,3 +238,75 @@ def test_a_softmax_that_can_not_be_seen(make_model, test_set):
             latency_batch_sizes=(),
             verbose=0,
         )
+
+
+def test_masked_positions_and_ignored_labels_do_not_count():
+    inputs = keras.Input((6,), dtype="int32")
+
+    def tagger(seed):
+        keras.utils.set_random_seed(seed)
+        embedded = keras.layers.Embedding(10, 5, mask_zero=True)(inputs)
+        return keras.Model(inputs, keras.layers.Dense(4)(embedded))
+
+    models = {"teacher": tagger(1), "student": tagger(2)}
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(1, 10, (20, 6)), rng.integers(0, 4, (20, 6))
+    x[:, 4:] = 0
+    y[:5, 0] = -1
+    report = keras_distill.compare(
+        models, (x, y), ignore_class=-1, latency_batch_sizes=(), verbose=0
+    )
+    counted = (x != 0) & (y != -1)
+    z = {name: model.predict(x, verbose=0) for name, model in models.items()}
+    assert report.examples == counted.sum() == 75
+    for name, logits in z.items():
+        wrong = (logits.argmax(-1) != y) & counted
+        assert report.models[name].errors == wrong.sum()
+    student = report.models["student"]
+    same = z["student"].argmax(-1) == z["teacher"].argmax(-1)
+    assert student.teacher_agreement == pytest.approx(same[counted].mean())
+    assert student.teacher_kl_divergence == pytest.approx(
+        reference.kl_divergence(z["teacher"], z["student"], 1.0)[
+            counted
+        ].mean(),
+        rel=1e-4,
+    )
+
+
+def test_an_ensemble_is_averaged_at_the_temperature(make_model, test_set):
+    x, _ = test_set
+    members = [make_model(seed=1), make_model(seed=2)]
+    student = make_model(seed=3)
+    report = keras_distill.compare(
+        {"teacher": keras_distill.Ensemble(members), "student": student},
+        test_set,
+        temperature=4.0,
+        latency_batch_sizes=(),
+        verbose=0,
+    )
+    p = np.mean(
+        [softmax(logits_by_hand(each, x) / 4, -1) for each in members], axis=0
+    )
+    log_q = log_softmax(logits_by_hand(student, x) / 4, -1)
+    expected = np.sum(p * (np.log(p) - log_q), -1).mean()
+    assert report.models["student"].teacher_kl_divergence == pytest.approx(
+        expected, rel=1e-4
+    )
+    logits = keras_distill.predict_logits(
+        keras_distill.Ensemble(members), x, temperature=4.0, verbose=0
+    )
+    np.testing.assert_allclose(softmax(logits / 4, -1), p, rtol=1e-4)
+    with pytest.raises(ValueError, match="a member of the ensemble"):
+        keras_distill.suggest_temperature(keras_distill.Ensemble(members), x)
+
+
+def test_names_that_are_no_words(make_model, test_set):
+    report = keras_distill.compare(
+        {1: make_model(), "a|b": make_model(seed=2)},
+        test_set,
+        latency_batch_sizes=(),
+        verbose=0,
+    )
+    assert str(report) == repr(report)
+    assert r"a\|b" in report.to_markdown()
+    assert "1" in report.to_dict()

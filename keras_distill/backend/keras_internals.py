@@ -7,6 +7,7 @@ from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.masking import set_keras_mask
 from keras.src.backend.common.tensor_attributes import get_tensor_attr
 from keras.src.backend.common.tensor_attributes import set_tensor_attr
+from keras.src.trainers.compile_utils import MetricsList
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.array_data_adapter import (
     can_convert_arrays,
@@ -36,6 +37,7 @@ def find_origin(tensor):
 
 
 __all__ = [
+    "MetricsList",
     "can_convert_arrays",
     "find_origin",
     "flatten_layers",

@@ -182,9 +182,17 @@ def _of_einsum(operation, *shapes):
 
 # What runs other functions, or an unknown number of times.
 _HIDING = {
+    "Case",
+    "CudnnRNN",
+    "CudnnRNNV3",
+    "EagerPyFunc",
     "If",
     "PartitionedCall",
+    "PyFunc",
+    "PyFuncStateless",
+    "SparseTensorDenseMatMul",
     "StatefulPartitionedCall",
+    "StatelessCase",
     "StatelessIf",
     "StatelessWhile",
     "While",

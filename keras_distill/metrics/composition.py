@@ -6,12 +6,18 @@ import typing
 import keras
 from keras import ops
 
+from keras_distill.backend.keras_internals import MetricsList
 from keras_distill.identifiers import number_names
+from keras_distill.logits import to_logits
 from keras_distill.metrics import DistillationMetric
 from keras_distill.metrics import get
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
 from keras_distill.outputs import spread
+from keras_distill.soft_targets import is_compound
+
+# What a `Distiller` logs by itself.
+_RESERVED = ("loss", "soft_loss", "hard_loss", "alpha", "temperature")
 
 
 class DistillationMetrics:
@@ -32,7 +38,7 @@ class DistillationMetrics:
     def __init__(self, metrics):
         self.given = _standardize(metrics)
         self._by_output: typing.Any = None
-        self._names: tuple = ()
+        self._listed: typing.Any = None
 
     def __bool__(self):
         return any(each is not None for each in keras.tree.flatten(self.given))
@@ -40,7 +46,21 @@ class DistillationMetrics:
     @property
     def metrics(self):
         """All metrics, in the order of the outputs."""
-        return [metric for _, metric in self._named()]
+        return [each for metrics in self._by_output or [] for each in metrics]
+
+    @property
+    def listed(self):
+        """The metrics as one that Keras looks into, in a list."""
+        return [] if self._listed is None else [self._listed]
+
+    @property
+    def temperatures(self):
+        """Dict from the names of metrics to their temperatures."""
+        return {
+            metric.name: metric.temperature
+            for metric in self.metrics
+            if hasattr(metric, "temperature")
+        }
 
     def build(self, output_names):
         """Sorts the metrics by outputs, once.
@@ -63,19 +83,22 @@ class DistillationMetrics:
         if len(output_names) > 1:
             # Two outputs may have been given the same object.
             by_output = [
-                [type(each).from_config(each.get_config()) for each in metrics]
-                for metrics in by_output
+                [_copy(each, f"{name}_{each.name}") for each in metrics]
+                for name, metrics in zip(output_names, by_output, strict=True)
             ]
-        self._by_output, self._names = by_output, tuple(output_names)
-        names = collections.Counter(name for name, _ in self._named())
+        names = collections.Counter(_RESERVED)
+        names.update(each.name for metrics in by_output for each in metrics)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(
                 "Expected `distillation_metrics` with names of their own: pass "
-                f"`name=...` to them. Received twice: {twice}"
+                f"`name=...` to them. Received twice, or reserved: {twice}"
             )
+        self._by_output = by_output
+        # There the callbacks of Keras look for the direction of a metric.
+        self._listed = MetricsList(self.metrics)
 
-    def update(self, soft_targets, y_pred, sample_weight):
+    def update(self, soft_targets, y_pred, sample_weight, terms):
         """Adds a batch.
 
         Args:
@@ -84,29 +107,54 @@ class DistillationMetrics:
             y_pred: The student's outputs.
             sample_weight: Weights: one tensor for all outputs, a structure of
                 them, or `None`.
+            terms: List of `losses.composition.Term`, which say whether the
+                outputs are logits.
         """
         if not self:
             return
+        losses = {term.output: term.loss for term in reversed(terms)}
         outputs = keras.tree.flatten(y_pred)
         targets = flatten_like(y_pred, soft_targets=soft_targets)
         weights = weights_of_outputs(y_pred, sample_weight)
-        for metrics, target, output, weight in zip(
-            self._by_output, targets, outputs, weights, strict=True
-        ):
+        for number, metrics in enumerate(self._by_output):
             for metric in metrics:
-                metric.update_state(target, output, weight)
+                metric.update_state(
+                    *_resolve(
+                        metric,
+                        losses.get(number),
+                        targets[number],
+                        outputs[number],
+                    ),
+                    weights[number],
+                )
 
     def results(self):
         """Returns a dict of the present results, by the names in the logs."""
-        return {name: metric.result() for name, metric in self._named()}
+        return {metric.name: metric.result() for metric in self.metrics}
 
-    def _named(self):
-        for name, metrics in zip(
-            self._names, self._by_output or [], strict=True
-        ):
-            prefix = f"{name}_" if len(self._names) > 1 else ""
-            for metric in metrics:
-                yield prefix + metric.name, metric
+
+def _copy(metric, name):
+    return type(metric).from_config({**metric.get_config(), "name": name})
+
+
+def _resolve(metric, loss, target, output):
+    """Returns both outputs as logits, where the loss knows and not the metric.
+
+    Args:
+        metric: `DistillationMetric`.
+        loss: `DistillationLoss` of the output, or `None`.
+        target: The teacher's output.
+        output: The student's output.
+    """
+    if loss is None:
+        return target, output
+    if metric.teacher_from_logits is None and not is_compound(target):
+        target = to_logits(
+            target, loss.teacher_from_logits, loss.teacher_log_zero
+        )
+    if metric.from_logits is None:
+        output = to_logits(output, loss.from_logits, loss.student_log_zero)
+    return target, output
 
 
 class ComponentLosses:

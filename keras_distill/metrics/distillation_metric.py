@@ -36,11 +36,13 @@ class DistillationMetric(keras.metrics.Mean):
     ```
 
     Args:
-        from_logits: Whether the student's outputs are logits (`True`, the
-            default) or probabilities. Of a model that ends in a recognised
-            softmax a `Distiller` passes on the logits in either case.
-        teacher_from_logits: The same for the teacher's. Defaults to `None`,
-            which means as `from_logits`.
+        from_logits: Whether the student's outputs are logits (`True`) or
+            probabilities. Defaults to `None`: in a `Distiller` as the
+            distillation loss of the output has it, elsewhere logits. Of a
+            model that ends in a recognised softmax a `Distiller` passes on
+            the logits in either case.
+        teacher_from_logits: The same for the teacher's. Defaults to `None`:
+            as `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name of the metric.
         dtype: Dtype of the result. Defaults to `None`:
@@ -49,7 +51,7 @@ class DistillationMetric(keras.metrics.Mean):
 
     def __init__(
         self,
-        from_logits=True,
+        from_logits=None,
         teacher_from_logits=None,
         axis=-1,
         name=None,
@@ -77,11 +79,13 @@ class DistillationMetric(keras.metrics.Mean):
         if not is_compound(y_true):
             y_true = _to_floats(
                 y_true,
-                self.teacher_from_logits,
+                self.teacher_from_logits is not False,
                 DistillationLoss.teacher_log_zero,
             )
         y_pred = _to_floats(
-            y_pred, self.from_logits, DistillationLoss.student_log_zero
+            y_pred,
+            self.from_logits is not False,
+            DistillationLoss.student_log_zero,
         )
         values = self.measure(y_true, y_pred)
         super().update_state(*flatten_weighted(values, sample_weight, mask))

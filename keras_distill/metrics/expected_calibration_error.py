@@ -32,6 +32,8 @@ def sum_by_confidence(labels, probabilities, num_bins, weights=None):
     correct = ops.cast(ops.equal(predicted, labels), dtype)
     if weights is None:
         weights = ops.ones_like(confidences)
+    # What weighs nothing may be anything.
+    confidences = ops.where(weights == 0, 0.0, confidences)
     bins = ops.cast(ops.ceil(confidences * num_bins), "int32") - 1
     in_bin = ops.one_hot(
         ops.clip(bins, 0, num_bins - 1), num_bins, axis=0, dtype=dtype
@@ -104,7 +106,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.num_bins = check_integer("num_bins", num_bins, low=1)
         self.from_logits = from_logits
         self.sums = self.add_variable(
-            (3, self.num_bins), initializer="zeros", name="sums"
+            (3, self.num_bins),
+            initializer="zeros",
+            dtype=self.dtype,
+            name="sums",
         )
         self._direction = "down"
 

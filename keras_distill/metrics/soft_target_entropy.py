@@ -54,7 +54,7 @@ class SoftTargetEntropy(DistillationMetric):
             an arithmetic `Ensemble` and `TopKTargets` hold at the temperatures
             they were made for.
         from_logits: Whether the student's outputs are logits. Defaults to
-            `True`.
+            `None`: in a `Distiller` as the loss has it, elsewhere `True`.
         teacher_from_logits: The same for the teacher's. Defaults to `None`: as
             `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
@@ -73,14 +73,19 @@ class SoftTargetEntropy(DistillationMetric):
     def __init__(
         self,
         temperature=1.0,
-        from_logits=True,
+        from_logits=None,
         teacher_from_logits=None,
         axis=-1,
         name="soft_target_entropy",
         dtype=None,
     ):
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
-        self.temperature = check_temperature("temperature", temperature)
+        self._temperature = check_temperature("temperature", temperature)
+
+    @property
+    def temperature(self):
+        """The temperature. Fixed: another one is another metric."""
+        return self._temperature
 
     def measure(self, teacher, student_logits):
         if isinstance(teacher, TopKTargets):

@@ -31,7 +31,7 @@ class TeacherAgreement(DistillationMetric):
     Args:
         k: Integer, at least 1. Defaults to `1`.
         from_logits: Whether the student's outputs are logits. Defaults to
-            `True`.
+            `None`: in a `Distiller` as the loss has it, elsewhere `True`.
         teacher_from_logits: The same for the teacher's. Defaults to `None`: as
             `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
@@ -51,7 +51,7 @@ class TeacherAgreement(DistillationMetric):
     def __init__(
         self,
         k=1,
-        from_logits=True,
+        from_logits=None,
         teacher_from_logits=None,
         axis=-1,
         name=None,

@@ -3,6 +3,11 @@ from keras_distill.plots.style import INK
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 
+_LOSSES = (
+    "soft_target_crossentropy",
+    "soft_target_kl_divergence",
+    "logit_matching",
+)
 _NOT_LOSSES = ("temperature", "alpha", "learning_rate")
 
 
@@ -25,7 +30,7 @@ def learning_curves(history, quantities=None, ax=None):
             from names to these, for several trainings.
         quantities: Names of what is drawn, as in the logs and without
             `"val_"`. Defaults to `None`: all whose name ends in `loss`, and
-            those of the distillation losses.
+            those of the distillation losses under their default names.
         ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
 
     Returns:
@@ -36,7 +41,7 @@ def learning_curves(history, quantities=None, ax=None):
         ImportError: If matplotlib is not installed.
     """
     runs = _to_runs(history)
-    known = dict.fromkeys(name for run in runs.values() for name in run)
+    known = dict.fromkeys(name for run, _ in runs.values() for name in run)
     if quantities is None:
         quantities = sorted(filter(_is_loss, known), key=_rank)
     missing = [name for name in quantities if name not in known]
@@ -47,13 +52,13 @@ def learning_curves(history, quantities=None, ax=None):
         )
     ax = get_axes(ax)
     color = iter(COLORS * 10)
-    for title, run in runs.items():
+    for title, (run, epochs) in runs.items():
         for name in quantities:
             shade = next(color)
             for key, style in ((name, "-"), (f"val_{name}", "--")):
                 if key in run:
                     ax.plot(
-                        range(1, len(run[key]) + 1),
+                        _find_epochs(epochs, len(run[key])),
                         run[key],
                         linestyle=style,
                         marker="." if len(run[key]) < 20 else None,
@@ -67,7 +72,7 @@ def learning_curves(history, quantities=None, ax=None):
 
 
 def _to_runs(history):
-    """Returns a dict from names to the logs of each training."""
+    """Returns a dict from names to the logs of each training and its epochs."""
     logs = getattr(history, "history", history)
     if not isinstance(logs, dict) or not logs:
         raise ValueError(
@@ -75,8 +80,23 @@ def _to_runs(history):
             f"or a dict of these. Received: {history!r}"
         )
     if all(isinstance(each, (list, tuple)) for each in logs.values()):
-        return {"": logs}
-    return {name: getattr(each, "history", each) for name, each in logs.items()}
+        return {"": _unpack(history)}
+    return {name: _unpack(each) for name, each in logs.items()}
+
+
+def _unpack(history):
+    """Returns the logs, and the numbers of the epochs from 1."""
+    logs = getattr(history, "history", history)
+    length = max(map(len, logs.values()))
+    epochs = getattr(history, "epoch", range(length))
+    return logs, [epoch + 1 for epoch in epochs]
+
+
+def _find_epochs(epochs, count):
+    """Returns those of the epochs that so many values are from."""
+    # With `validation_freq=n` they are from every nth.
+    every = max(1, len(epochs) // max(1, count))
+    return epochs[every - 1 :: every][:count]
 
 
 def _rank(name):
@@ -88,8 +108,4 @@ def _rank(name):
 def _is_loss(name):
     if name.startswith("val_") or name.endswith(_NOT_LOSSES):
         return False
-    return (
-        name.endswith("loss")
-        or "soft_target_" in name
-        or ("logit_matching" in name)
-    )
+    return name.endswith("loss") or any(part in name for part in _LOSSES)

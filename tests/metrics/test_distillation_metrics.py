@@ -207,10 +207,14 @@ def test_ensembles_at_the_temperature_of_the_loss(data, make_model, cache):
         members,
         distillation_metrics=[metrics.TeacherKLDivergence(1.0)],
     )
-    with pytest.raises(ValueError, match="temperature of the distillation"):
+    before = student.get_weights()
+    message = r"`temperature=3` to the metric 'teacher_kl_divergence'"
+    with pytest.raises(ValueError, match=message):
         distiller.fit(x, y, BATCH, verbose=0, cache=cache)
-    with pytest.raises(ValueError, match="temperature of the distillation"):
+    with pytest.raises(ValueError, match=message):
         distiller.evaluate(x, y, verbose=0)
+    for now, then in zip(student.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
 
 
 def test_a_student_that_ends_in_a_softmax(data, make_model):
@@ -432,3 +436,65 @@ def test_evaluate_names_the_batch_of_a_wrong_label(data, make_model):
     distiller.evaluate(x[:4], y[:4], verbose=0)
     with pytest.raises(ValueError, match=r"batch 3 .* label value of 99"):
         distiller.evaluate(x, y, batch_size=BATCH, verbose=0)
+
+
+def test_the_flags_of_the_loss_hold_for_the_metrics(data, make_model):
+    """Where only the loss was told that there are probabilities."""
+    x, _ = data
+    student, teacher = make_model(seed=1), make_model(seed=5)
+    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    expected = by_hand(v, z)
+    for hidden, flags in (
+        ((student, teacher), {}),
+        ((student, None), {"teacher_from_logits": False}),
+    ):
+        distiller = compile_distiller(
+            hidden[0],
+            hidden[1] or (lambda x: keras.ops.softmax(teacher(x))),
+            loss=None,
+            alpha=1.0,
+            distillation_loss=losses.SoftTargetCrossentropy(3.0, **flags),
+        )
+        logs = distiller.fit(x, verbose=0).history
+        assert_logs(logs, expected)
+        logs = distiller.evaluate(x, verbose=0, return_dict=True)
+        assert_logs(logs, expected)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_callbacks_know_which_direction_is_better(data, make_model, several):
+    x, y = data
+    monitor = "val_teacher_agreement"
+    student, teacher = make_model(), make_model(seed=5)
+    options = {}
+    if several:
+        monitor = "val_a_teacher_agreement"
+        student, teacher = two_outputs(1), two_outputs(2)
+        options = {"loss": None, "alpha": 1.0}
+        y = {"a": y % 3, "b": y % 4}
+    distiller = compile_distiller(
+        student,
+        teacher,
+        distillation_metrics="teacher_agreement",
+        **options,
+    )
+    stopping = keras.callbacks.EarlyStopping(monitor)
+    distiller.fit(
+        x,
+        None if several else y,
+        epochs=2,
+        validation_data=(x, y),
+        callbacks=[stopping],
+        verbose=0,
+    )
+    assert stopping.monitor_op is keras.ops.greater
+
+
+@pytest.mark.parametrize("name", ["loss", "temperature"])
+def test_names_of_the_logs_are_reserved(make_model, name):
+    with pytest.raises(ValueError, match=name):
+        compile_distiller(
+            make_model(),
+            make_model(seed=2),
+            distillation_metrics=[metrics.TeacherAgreement(name=name)],
+        )

@@ -366,3 +366,28 @@ def test_get():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_weighs_nothing_may_be_anything(logits, labels):
+    teacher, student, _ = logits
+    spoilt = student.copy()
+    spoilt[3] = np.nan
+    weight = np.ones(SAMPLES, "float32")
+    weight[3] = 0
+    rest = np.arange(SAMPLES) != 3
+    for metric, first in (
+        (metrics.ExpectedCalibrationError(), labels),
+        (metrics.BrierScore(), labels),
+        (metrics.TeacherKLDivergence(), teacher),
+        (metrics.TeacherAgreement(), teacher),
+    ):
+        expected = in_batches(metric, first[rest], student[rest])
+        found = in_batches(metric, first, spoilt, weight)
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_dtype_and_temperature_are_those_given():
+    metric = metrics.ExpectedCalibrationError(dtype="float64")
+    assert keras.backend.standardize_dtype(metric.result().dtype) == "float64"
+    with pytest.raises(AttributeError):
+        metrics.TeacherKLDivergence(2.0).temperature = 4.0

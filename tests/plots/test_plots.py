@@ -276,3 +276,34 @@ def test_without_pandas_the_error_says_what_to_install(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"keras-distill\[reports\]"):
         report.to_dataframe()
+
+
+def test_learning_curves_know_their_epochs(data, make_model):
+    x, y = data
+    distiller = keras_distill.Distiller(
+        student=make_model(), teacher=make_model(seed=5)
+    )
+    distiller.compile(
+        "sgd",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        distillation_metrics=["soft_target_entropy"],
+    )
+    history = distiller.fit(
+        x,
+        y,
+        initial_epoch=4,
+        epochs=8,
+        validation_data=(x, y),
+        validation_freq=2,
+        verbose=0,
+    )
+    lines = {
+        line.get_label(): list(line.get_xdata())
+        for line in plots.learning_curves(history).axes[0].lines
+    }
+    assert set(lines) == {
+        *("loss", "val_loss", "soft_loss", "val_soft_loss"),
+        *("hard_loss", "val_hard_loss"),
+    }
+    assert lines["loss"] == [5, 6, 7, 8]
+    assert lines["val_loss"] == [6, 8]
