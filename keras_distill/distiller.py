@@ -501,7 +501,8 @@ class Distiller(keras.Model):
             The logs, as a list or dict.
         """
         self._assert_compile_called("evaluate")
-        self._forget_unbuilt_steps()
+        if self._metrics_are_unbuilt():
+            self.test_function = None
         self._check_temperatures()
         with self._check.explaining():
             return super().evaluate(*args, **kwargs)
@@ -519,7 +520,8 @@ class Distiller(keras.Model):
             The logs, as a dict or list.
         """
         self._assert_compile_called("test_on_batch")
-        self._forget_unbuilt_steps()
+        if self._metrics_are_unbuilt():
+            self.test_function = None
         return super().test_on_batch(
             x, y, sample_weight=sample_weight, return_dict=return_dict
         )
@@ -865,9 +867,11 @@ class Distiller(keras.Model):
 
     def _configure_step(self, class_weight):
         """Sets what a compiled training step depends on besides its batch."""
-        self._forget_unbuilt_steps()
         traits = (class_weight, self._memory.known_logits)
-        if traits != (self._class_weight, self._known_logits):
+        if (
+            traits != (self._class_weight, self._known_logits)
+            or self._metrics_are_unbuilt()
+        ):
             self._class_weight, self._known_logits = traits
             self.train_function = None
 
@@ -888,15 +892,14 @@ class Distiller(keras.Model):
                     f"Received: temperature={temperature:g}"
                 )
 
-    def _forget_unbuilt_steps(self):
-        """Drops steps that were compiled before the metrics were built.
+    def _metrics_are_unbuilt(self):
+        """Whether a compiled step may lack the metrics of `compile`.
 
-        Keras builds them from the first labels, and a compiled step can make
-        no variables later.
+        Keras builds them from the first labels, and a step that was compiled
+        without labels can make no variables later.
         """
         metrics = self._compile_metrics
-        if metrics is not None and not metrics.built:
-            self.train_function = self.test_function = None
+        return metrics is not None and not metrics.built
 
     def _run_step(self, step, *args):
         """Runs a compiled training step, if the memory still serves it."""

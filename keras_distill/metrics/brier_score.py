@@ -21,7 +21,10 @@ class BrierScore(keras.metrics.Mean):
     Example:
 
     ```python
-    student.compile(metrics=[keras_distill.metrics.BrierScore()])
+    student.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras_distill.metrics.BrierScore()],
+    )
     student.evaluate(x_test, y_test)
     ```
 

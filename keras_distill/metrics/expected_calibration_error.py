@@ -74,6 +74,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     ```python
     student.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras_distill.metrics.ExpectedCalibrationError(num_bins=15)]
     )
     student.evaluate(x_test, y_test)

@@ -21,7 +21,7 @@ def learning_curves(history, quantities=None, ax=None):
     Example:
 
     ```python
-    history = distiller.fit(x, y, epochs=2, validation_data=(x_test, y_test))
+    history = distiller.fit(x, y, epochs=2)
     figure = keras_distill.plots.learning_curves(history)
     ```
 
