@@ -319,7 +319,10 @@ def compare(
     softened = {
         name: compile_logits(model, from_logits, temperature)
         for name, model in models.items()
-        if isinstance(model, Ensemble) and teacher is not None
+        if isinstance(model, Ensemble)
+        and model.combine == "arithmetic"
+        and temperature != 1
+        and teacher is not None
     }
     scores = {
         name: _Scores(temperature, num_bins, name != teacher and bool(teacher))
