@@ -520,7 +520,7 @@ class Distiller(keras.Model):
             The logs, as a dict or list.
         """
         self._assert_compile_called("test_on_batch")
-        if self._metrics_are_unbuilt():
+        if unpack_targets(y)[0] is not None and self._metrics_are_unbuilt():
             self.test_function = None
         return super().test_on_batch(
             x, y, sample_weight=sample_weight, return_dict=return_dict
@@ -548,7 +548,9 @@ class Distiller(keras.Model):
         """
         self._assert_compile_called("train_on_batch")
         self._memory.release()
-        self._configure_step(class_weight)
+        self._configure_step(
+            class_weight, may_have_labels=unpack_targets(y)[0] is not None
+        )
         return super().train_on_batch(
             x, y, sample_weight=sample_weight, return_dict=return_dict
         )
@@ -865,12 +867,11 @@ class Distiller(keras.Model):
         )
         return self._memory.label(x, labeller, batch_size, verbose)
 
-    def _configure_step(self, class_weight):
+    def _configure_step(self, class_weight, may_have_labels=True):
         """Sets what a compiled training step depends on besides its batch."""
         traits = (class_weight, self._memory.known_logits)
-        if (
-            traits != (self._class_weight, self._known_logits)
-            or self._metrics_are_unbuilt()
+        if traits != (self._class_weight, self._known_logits) or (
+            may_have_labels and self._metrics_are_unbuilt()
         ):
             self._class_weight, self._known_logits = traits
             self.train_function = None
