@@ -481,8 +481,8 @@ class Distiller(keras.Model):
 
         Returns:
             Dict of floats: `"alpha"`, where there is a hard loss, and
-            `"temperature"`, where a distillation loss has one. Losses with
-            different temperatures have each its own, under its name:
+            `"temperature"`, where a distillation loss has one. Where several
+            have, each has its own, under its name:
             `"soft_target_crossentropy_temperature"`.
         """
         self._assert_compile_called("hyperparameters")
