@@ -74,6 +74,19 @@ def check_integer(argument, value, *, low, high=math.inf):
     return int(value)
 
 
+def check_flag(argument, value):
+    """Refuses what is neither `True` nor `False`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"Expected `{argument}` to be True or False. "
+            f"Received: {argument}={value!r}"
+        )
+
+
 def check_temperatures(temperatures):
     """Returns temperatures as a tuple of floats.
 

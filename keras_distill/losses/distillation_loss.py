@@ -10,6 +10,7 @@ from keras_distill.outputs import shapes_agree
 from keras_distill.soft_targets import EnsembleTargets
 from keras_distill.soft_targets import TopKTargets
 from keras_distill.soft_targets import is_compound
+from keras_distill.validation import check_flag
 
 # The logarithm of the smallest normal float32.
 LOG_SMALLEST = -87.33654
@@ -81,8 +82,8 @@ class DistillationLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if teacher_from_logits is None:
             teacher_from_logits = from_logits
-        _check_flag("from_logits", from_logits)
-        _check_flag("teacher_from_logits", teacher_from_logits)
+        check_flag("from_logits", from_logits)
+        check_flag("teacher_from_logits", teacher_from_logits)
         if isinstance(axis, bool) or not isinstance(axis, numbers.Integral):
             raise ValueError(
                 "Expected `axis` to be an integer, the axis of the classes. "
@@ -156,14 +157,6 @@ class DistillationLoss(keras.losses.Loss):
             "axis": self.axis,
             "dtype": self.dtype,
         }
-
-
-def _check_flag(argument, value):
-    if not isinstance(value, bool):
-        raise ValueError(
-            f"Expected `{argument}` to be True or False. "
-            f"Received: {argument}={value!r}"
-        )
 
 
 def _check_top_k(targets, student_shape, loss):

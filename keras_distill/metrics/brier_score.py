@@ -5,6 +5,7 @@ from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.metrics.labels import to_class_ids
 from keras_distill.metrics.labels import to_probabilities
 from keras_distill.metrics.weights import flatten_weighted
+from keras_distill.validation import check_flag
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -37,10 +38,14 @@ class BrierScore(keras.metrics.Mean):
 
     Returns:
         Float in `[0, 2]`.
+
+    Raises:
+        ValueError: If `from_logits` is no bool.
     """
 
     def __init__(self, from_logits=True, name="brier_score", dtype=None):
         super().__init__(name=name, dtype=dtype)
+        check_flag("from_logits", from_logits)
         self.from_logits = from_logits
         self._direction = "down"
 

@@ -6,6 +6,7 @@ from keras_distill.logits import to_logits
 from keras_distill.losses import DistillationLoss
 from keras_distill.metrics.weights import flatten_weighted
 from keras_distill.soft_targets import is_compound
+from keras_distill.validation import check_flag
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -47,6 +48,9 @@ class DistillationMetric(keras.metrics.Mean):
         name: Optional name of the metric.
         dtype: Dtype of the result. Defaults to `None`:
             `keras.backend.floatx()`.
+
+    Raises:
+        ValueError: If a flag is neither a bool nor `None`.
     """
 
     def __init__(
@@ -60,6 +64,12 @@ class DistillationMetric(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
         if teacher_from_logits is None:
             teacher_from_logits = from_logits
+        for argument, flag in (
+            ("from_logits", from_logits),
+            ("teacher_from_logits", teacher_from_logits),
+        ):
+            if flag is not None:
+                check_flag(argument, flag)
         self.from_logits = from_logits
         self.teacher_from_logits = teacher_from_logits
         self.axis = axis

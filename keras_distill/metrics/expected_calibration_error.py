@@ -5,6 +5,7 @@ from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.metrics.labels import to_class_ids
 from keras_distill.metrics.labels import to_probabilities
 from keras_distill.metrics.weights import flatten_weighted
+from keras_distill.validation import check_flag
 from keras_distill.validation import check_integer
 
 
@@ -93,7 +94,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         Float in `[0, 1]`.
 
     Raises:
-        ValueError: If `num_bins` is no positive integer.
+        ValueError: If `num_bins` is no positive integer, or `from_logits` is
+            no bool.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     ):
         super().__init__(name=name, dtype=dtype)
         self.num_bins = check_integer("num_bins", num_bins, low=1)
+        check_flag("from_logits", from_logits)
         self.from_logits = from_logits
         self.sums = self.add_variable(
             (3, self.num_bins),

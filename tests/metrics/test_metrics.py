@@ -333,6 +333,16 @@ def test_get():
         (lambda: metrics.TeacherKLDivergence(0), "temperature=0"),
         (lambda: metrics.SoftTargetEntropy(-1), "temperature=-1"),
         (lambda: metrics.ExpectedCalibrationError(0), "num_bins=0"),
+        (lambda: metrics.TeacherAgreement(from_logits=0), "from_logits=0"),
+        (
+            lambda: metrics.SoftTargetEntropy(teacher_from_logits="no"),
+            "teacher_from_logits='no'",
+        ),
+        (lambda: metrics.BrierScore(from_logits=1), "from_logits=1"),
+        (
+            lambda: metrics.ExpectedCalibrationError(from_logits=None),
+            "from_logits=None",
+        ),
         (
             lambda: metrics.TeacherAgreement(4).update_state(
                 np.zeros((2, 3)), np.zeros((2, 3))
