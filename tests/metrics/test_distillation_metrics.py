@@ -498,3 +498,18 @@ def test_names_of_the_logs_are_reserved(make_model, name):
             make_model(seed=2),
             distillation_metrics=[metrics.TeacherAgreement(name=name)],
         )
+
+
+def test_unlabelled_batches_are_not_compiled_anew(data, make_model):
+    x, y = data
+    distiller = compile_distiller(
+        make_model(), make_model(seed=5), alpha=1.0, metrics=["accuracy"]
+    )
+    distiller.train_on_batch(x)
+    distiller.test_on_batch(x)
+    steps = distiller.train_function, distiller.test_function
+    distiller.train_on_batch(x)
+    distiller.test_on_batch(x)
+    assert (distiller.train_function, distiller.test_function) == steps
+    logs = distiller.train_on_batch(x, y, return_dict=True)
+    assert "accuracy" in logs
