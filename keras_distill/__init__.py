@@ -15,12 +15,15 @@ from keras_distill.report import compare
 from keras_distill.soft_targets import EnsembleTargets
 from keras_distill.soft_targets import TopKTargets
 from keras_distill.soft_targets import top_k_targets
+from keras_distill.summary import ComparisonSummary
+from keras_distill.summary import summarize
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.transfer.store import SoftTargetStore
 from keras_distill.version import __version__
 
 __all__ = [
     "Comparison",
+    "ComparisonSummary",
     "Distiller",
     "Ensemble",
     "EnsembleTargets",
@@ -37,5 +40,6 @@ __all__ = [
     "plots",
     "predict_logits",
     "suggest_temperature",
+    "summarize",
     "top_k_targets",
 ]

@@ -1,5 +1,7 @@
 """Rows of text as tables."""
 
+import numpy as np
+
 
 def format_table(rows):
     """Aligns rows of text: the first column left, the others right.
@@ -39,3 +41,20 @@ def format_markdown(rows):
     return "\n".join(
         f"| {' | '.join(cells)} |" for cells in (heading, rule, *others)
     )
+
+
+def format_range(values, form="{:g}"):
+    """Formats what was measured with several seeds.
+
+    Args:
+        values: Sequence of numbers.
+        form: How each is formatted.
+
+    Returns:
+        `"median [smallest, largest]"`, or for a single value the value.
+    """
+    middle, low, high = (
+        form.format(value)
+        for value in (np.median(values), min(values), max(values))
+    )
+    return middle if len(values) == 1 else f"{middle} [{low}, {high}]"

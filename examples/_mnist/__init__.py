@@ -1,0 +1,9 @@
+"""The parts of `examples/mnist.py`.
+
+data         the images: split, shifted, in batches
+networks     the paper's teacher and students
+recipes      how they are trained, at each scale
+runs         one training, which can be interrupted
+workers      many trainings, several at a time
+experiments  what is trained for each part of section 3, and measured
+"""

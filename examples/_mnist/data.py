@@ -1,0 +1,172 @@
+"""MNIST: split, shifted, and in batches."""
+
+import typing
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+IMAGE_SHAPE = (28, 28)
+CLASSES = 10
+TRAIN_SIZE = 60000
+VALIDATION_SIZE = 5000
+
+# Jitter: every shift by up to two pixels. A number for each.
+MOST_PIXELS = 2
+_STEPS = 2 * MOST_PIXELS + 1
+SHIFTS = _STEPS**2
+NO_SHIFT = SHIFTS // 2
+
+# Training steps between two visits to Python.
+STEPS_PER_EXECUTION = 20
+
+
+class Examples(typing.NamedTuple):
+    """Images and what is in them.
+
+    Args:
+        images: Array of bytes of shape `(examples, 28, 28)`.
+        labels: Array of integers of shape `(examples,)`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def take(self, chosen):
+        """Returns the chosen examples, given as indices or a mask."""
+        return Examples(self.images[chosen], self.labels[chosen])
+
+
+def load(train_size, split):
+    """Returns what is trained on and what is judged on.
+
+    Args:
+        train_size: Number of training images. Without those for validation,
+            which are never trained on, there are 55,000.
+        split: `"validation"` for the last 5,000 training images, `"test"` for
+            MNIST's own test images.
+
+    Returns:
+        Tuple of two `Examples`.
+    """
+    judged = {
+        "validation": f"train[{TRAIN_SIZE - VALIDATION_SIZE}:]",
+        "test": "test",
+    }[split]
+    return load_train(train_size), _load(judged)
+
+
+def load_train(train_size):
+    """Returns so many training images, the first ones, as `Examples`."""
+    return _load(f"train[:{train_size}]")
+
+
+def _load(split):
+    loaded = tfds.load("mnist", split=split, batch_size=-1)
+    return Examples(
+        loaded["image"].numpy()[..., 0],
+        loaded["label"].numpy().astype("int32"),
+    )
+
+
+def scale(images):
+    """Returns images of bytes as floats in [0, 1], what networks see."""
+    return np.float32(images) / 255
+
+
+def shift(images, numbers):
+    """Shifts images by up to two pixels, and fills up with paper.
+
+    Args:
+        images: Tensor of bytes of shape `(batch, 28, 28)`.
+        numbers: Integer tensor of shape `(batch,)`, from 0 to `SHIFTS - 1`.
+
+    Returns:
+        Tensor like the images.
+    """
+    height, width = IMAGE_SHAPE
+    margin = [MOST_PIXELS, MOST_PIXELS]
+    padded = tf.pad(images, [[0, 0], margin, margin])
+    flat = tf.reshape(padded, [-1, (height + 4) * (width + 4)])
+    rows = np.arange(height)[:, None] * (width + 4)
+    window = tf.constant((rows + np.arange(width)).reshape(-1), tf.int32)
+    corners = (numbers // _STEPS) * (width + 4) + numbers % _STEPS
+    pixels = tf.gather(flat, corners[:, None] + window, batch_dims=1)
+    return tf.reshape(pixels, [-1, height, width])
+
+
+def make_batches(
+    examples,
+    batch_size,
+    epochs,
+    seed,
+    *,
+    jitter=False,
+    soft_targets=None,
+    first_epoch=0,
+):
+    """Returns the batches of a training, or of the rest of it.
+
+    Order and shifts depend on the seed and the number of the epoch alone, so
+    that a training that is resumed sees what it would have seen.
+
+    Args:
+        examples: `Examples`.
+        batch_size: Number of examples in a batch.
+        epochs: Number of epochs.
+        seed: Integer.
+        jitter: Whether each image is shifted, another way each time.
+        soft_targets: Array of shape `(shifts, examples, 10)`: the teacher's
+            logits for each shift if there is jitter, for none otherwise.
+        first_epoch: Epochs that were before.
+
+    Returns:
+        A `tf.data.Dataset` of `(images, labels)`, with the soft targets beside
+        the labels, if there are any, in the form that `Distiller.fit` takes.
+    """
+    count = len(examples.labels)
+    steps = count_steps(examples, batch_size)
+    images = tf.constant(examples.images)
+    labels = tf.constant(examples.labels)
+    logits = None if soft_targets is None else tf.constant(soft_targets)
+
+    def draw(epoch):
+        seeds = tf.stack([tf.constant(seed, epoch.dtype), epoch])
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(count), seed=seeds
+        )
+        numbers = tf.random.stateless_uniform(
+            [count], seeds, maxval=SHIFTS, dtype=tf.int32
+        )
+        each = tf.data.Dataset.from_tensor_slices((order, numbers))
+        return each.batch(batch_size).take(steps)
+
+    def look_up(indices, numbers):
+        batch = tf.gather(images, indices)
+        if jitter:
+            batch = shift(batch, numbers)
+        batch = tf.cast(batch, "float32") / 255
+        targets = tf.gather(labels, indices)
+        if logits is None:
+            return batch, targets
+        which = numbers if jitter else tf.zeros_like(numbers)
+        rows = tf.gather_nd(logits, tf.stack([which, indices], axis=1))
+        return batch, {"labels": targets, "soft_targets": rows}
+
+    numbers = tf.data.Dataset.range(first_epoch, epochs)
+    return numbers.flat_map(draw).map(look_up).prefetch(2)
+
+
+def count_steps(examples, batch_size):
+    """Returns the number of batches in an epoch of `make_batches`.
+
+    It is a multiple of `STEPS_PER_EXECUTION`, or below it. The images that are
+    left over are others in each epoch.
+    """
+    steps = len(examples.labels) // batch_size
+    if steps < 1:
+        raise ValueError(
+            f"Expected at least {batch_size} images, a batch of them. "
+            f"Received: {len(examples.labels)}"
+        )
+    return steps - steps % min(steps, STEPS_PER_EXECUTION)

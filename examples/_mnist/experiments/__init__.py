@@ -1,0 +1,24 @@
+"""The experiments of the paper's section 3, a module each.
+
+Each has a `TITLE`, and three functions:
+
+    plan(study)              the list of `Run`s that it needs
+    measure(study)           a dict of what came out, for `results.json`
+    show(results, folder)    tables in Markdown; draws its figures there
+"""
+
+from _mnist.experiments import errors
+from _mnist.experiments import fractions
+from _mnist.experiments import gradients
+from _mnist.experiments import logit_matching
+from _mnist.experiments import missing_classes
+from _mnist.experiments import temperatures
+
+ALL = {
+    "errors": errors,
+    "missing-classes": missing_classes,
+    "temperatures": temperatures,
+    "logit-matching": logit_matching,
+    "fractions": fractions,
+    "gradients": gradients,
+}

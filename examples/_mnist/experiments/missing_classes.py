@@ -1,0 +1,141 @@
+"""Students that never see some classes, and the biases that make up for it."""
+
+import numpy as np
+
+import keras_distill
+from _mnist import data
+from _mnist import runs
+from _mnist.study import SOFT
+from keras_distill.tables import format_markdown
+from keras_distill.tables import format_range
+
+TITLE = "Classes that are missing from the transfer set"
+
+# Classes in the transfer set, those whose biases are shifted, and the sign.
+CASES = {
+    "without 3": ((0, 1, 2, 4, 5, 6, 7, 8, 9), (3,), 1),
+    "only 7 and 8": ((7, 8), (7, 8), -1),
+}
+# The shifts that are tried on the images that the student is judged on.
+_GRID = np.arange(0, 20, 0.1)
+
+
+def plan(study):
+    """Returns the list of `Run`s that this experiment needs."""
+    return [_plan(study, seed, case) for case in CASES for seed in study.seeds]
+
+
+def measure(study):
+    """Returns what came out, as a dict."""
+    return {
+        case: [_measure(study, seed, case) for seed in study.seeds]
+        for case in CASES
+    }
+
+
+def show(results, folder):
+    """Returns the table in Markdown."""
+    rows = [
+        [
+            "transfer set",
+            "biases",
+            "shift",
+            "errors",
+            "seen classes right in %",
+            "others right in %",
+        ]
+    ]
+    for case, seeds in results.items():
+        for way in seeds[0]:
+            rows.append(
+                [
+                    case,
+                    way,
+                    format_range(
+                        [each[way]["shift"] for each in seeds], "{:+.1f}"
+                    ),
+                    format_range(
+                        [each[way]["errors"] for each in seeds], "{:,.0f}"
+                    ),
+                    format_range(
+                        [each[way]["seen"] for each in seeds], "{:.1f}"
+                    ),
+                    format_range(
+                        [each[way]["unseen"] for each in seeds], "{:.1f}"
+                    ),
+                ]
+            )
+    return format_markdown(rows)
+
+
+def _plan(study, seed, case):
+    seen, _, _ = CASES[case]
+    return study.plan_student(
+        seed, f"{SOFT}, {case}", study.scale.missing, classes=seen
+    )
+
+
+def _measure(study, seed, case):
+    """Returns a dict from ways to set the biases to what they give."""
+    seen, shifted, sign = CASES[case]
+    student = runs.load_model(_plan(study, seed, case), study.root)
+    logits = _predict(student, study.judged_images)
+    tuned = _tune(logits, study.judged.labels, shifted, sign)
+    matched = keras_distill.calibration.match_class_prior(
+        student,
+        data.scale(study.train.images),
+        study.prior,
+        batch_size=1000,
+        verbose=0,
+    )
+    # Only differences count: what the seen classes have is taken off.
+    matched = matched - np.median(matched[list(_others(shifted))])
+    return {
+        way: {
+            "shift": float(np.mean(shifts[list(shifted)])),
+            "shifts": shifts.tolist(),
+            **_judge(student, shifts, seen, study),
+        }
+        for way, shifts in {
+            "as trained": np.zeros(data.CLASSES),
+            "tuned on the images judged on": tuned,
+            "matched to the prior, no labels": matched,
+        }.items()
+    }
+
+
+def _judge(student, shifts, seen, study):
+    """Returns what a student with other biases gets right."""
+    model = keras_distill.calibration.shift_class_bias(student, shifts)
+    classes = _predict(model, study.judged_images).argmax(axis=-1)
+    right = classes == study.judged.labels
+    was_seen = np.isin(study.judged.labels, seen)
+    return {
+        "errors": int(np.sum(~right)),
+        "unseen_errors": int(np.sum(~right[~was_seen])),
+        "seen": 100 * float(np.mean(right[was_seen])),
+        "unseen": 100 * float(np.mean(right[~was_seen])),
+    }
+
+
+def _tune(logits, labels, shifted, sign):
+    """Returns the shifts with the fewest errors: the paper's way."""
+    direction = np.zeros(data.CLASSES)
+    direction[list(shifted)] = sign
+    errors = [
+        np.sum((logits + shift * direction).argmax(axis=-1) != labels)
+        for shift in _GRID
+    ]
+    # The middle of all that are equally good.
+    best = _GRID[np.flatnonzero(errors == np.min(errors))]
+    return np.median(best) * direction
+
+
+def _predict(model, images):
+    return np.float64(
+        keras_distill.predict_logits(model, images, 1000, verbose=0)
+    )
+
+
+def _others(shifted):
+    return set(range(data.CLASSES)) - set(shifted)

@@ -1,0 +1,68 @@
+"""The temperature, for students of several widths."""
+
+import math
+
+from _mnist.study import SOFT
+from keras_distill import plots
+from keras_distill.tables import format_markdown
+from keras_distill.tables import format_range
+
+TITLE = "The temperature"
+
+TEMPERATURES = (1.0, 2.0, 2.5, 4.0, 8.0, 20.0, 50.0, math.inf)
+WIDTHS = (800, 300, 30)
+
+
+def plan(study):
+    """Returns the list of `Run`s that this experiment needs."""
+    return [run for each in _plan(study).values() for run in each]
+
+
+def measure(study):
+    """Returns what came out, as a dict."""
+    errors = study.count_errors(_plan(study))
+    return {
+        str(width): {str(t): errors[width, t] for t in TEMPERATURES}
+        for width in WIDTHS
+    }
+
+
+def show(results, folder):
+    """Returns the table in Markdown, and draws the figure."""
+    errors = {
+        f"{width} units": {float(t): each for t, each in row.items()}
+        for width, row in results.items()
+    }
+    figure = plots.error_against_temperature(errors)
+    figure.axes[0].set_yscale("log")
+    figure.savefig(folder / "temperatures.png", dpi=150)
+    return format_markdown(
+        [
+            ["T", *errors],
+            *(
+                [
+                    "∞ (`LogitMatching`)" if t == math.inf else f"{t:g}",
+                    *(format_range(row[t]) for row in errors.values()),
+                ]
+                for t in TEMPERATURES
+            ),
+        ]
+    )
+
+
+def _plan(study):
+    """Returns a dict from width and temperature to a run for each seed."""
+    return {
+        (width, t): [
+            study.plan_student(
+                seed,
+                f"{SOFT}, {width} units, T = {t:g}",
+                study.scale.sweep,
+                width=width,
+                temperature=t,
+            )
+            for seed in study.seeds
+        ]
+        for width in WIDTHS
+        for t in TEMPERATURES
+    }

@@ -1,0 +1,121 @@
+"""How the networks are trained, at each scale."""
+
+import dataclasses
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How one network is trained. The learning rate falls linearly to 0.
+
+    Args:
+        epochs: Passes over the examples.
+        batch_size: Number of examples in a batch.
+        optimizer: `"adam"`, or `"sgd"` with Nesterov's momentum of 0.9.
+        learning_rate: The first learning rate.
+        decay: Whether it falls.
+        input_dropout: Share of the pixels that the teacher drops.
+        dropout: Share of the hidden units that the teacher drops.
+        max_norm: Largest norm of the weights into a unit of the teacher.
+    """
+
+    epochs: float
+    batch_size: int = 128
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    decay: bool = True
+    input_dropout: float = 0.0
+    dropout: float = 0.0
+    max_norm: float | None = None
+
+    def build_optimizer(self, steps):
+        """Returns the Keras optimizer of a training of so many steps."""
+        rate = self.learning_rate
+        if self.decay:
+            rate = keras.optimizers.schedules.PolynomialDecay(
+                rate, steps, end_learning_rate=0.0
+            )
+        return {
+            "adam": lambda: keras.optimizers.Adam(rate),
+            "sgd": lambda: keras.optimizers.SGD(
+                rate, momentum=0.9, nesterov=True
+            ),
+        }[self.optimizer]()
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large everything is.
+
+    Args:
+        train_size: Number of training images, those for validation included.
+        seeds: Number of repetitions.
+        teacher: `Recipe` of the teachers.
+        hard: Of the student that learns from labels.
+        soft: Of the one that is distilled.
+        hard_jitter: Of the one that learns from labels of shifted images.
+        soft_jitter: Of the one that is distilled on shifted images.
+        missing: Of those that do not see all classes.
+        sweep: Of those of all temperatures and widths.
+        fractions: Of those with all images; with fewer it has more epochs.
+        rates: Of those of all learning rates.
+    """
+
+    train_size: int
+    seeds: int
+    teacher: Recipe
+    hard: Recipe
+    soft: Recipe
+    hard_jitter: Recipe
+    soft_jitter: Recipe
+    missing: Recipe
+    sweep: Recipe
+    fractions: Recipe
+    rates: Recipe
+
+
+_TEACHER = Recipe(60, dropout=0.3, max_norm=2.0)
+
+
+SCALES = {
+    "full": Scale(
+        train_size=60000,
+        seeds=3,
+        teacher=_TEACHER,
+        hard=Recipe(20),
+        soft=Recipe(40, batch_size=64),
+        hard_jitter=Recipe(60),
+        soft_jitter=Recipe(60),
+        missing=Recipe(20),
+        sweep=Recipe(10),
+        fractions=Recipe(10),
+        rates=Recipe(3, optimizer="sgd", decay=False),
+    ),
+    "small": Scale(
+        train_size=10000,
+        seeds=1,
+        teacher=Recipe(10, max_norm=2.0),
+        hard=Recipe(5),
+        soft=Recipe(10),
+        hard_jitter=Recipe(5),
+        soft_jitter=Recipe(10),
+        missing=Recipe(5),
+        sweep=Recipe(3),
+        fractions=Recipe(3),
+        rates=Recipe(1, optimizer="sgd", decay=False),
+    ),
+    "tiny": Scale(
+        train_size=2000,
+        seeds=1,
+        teacher=Recipe(4, batch_size=32, max_norm=2.0),
+        hard=Recipe(2, batch_size=32),
+        soft=Recipe(4, batch_size=32),
+        hard_jitter=Recipe(2, batch_size=32),
+        soft_jitter=Recipe(4, batch_size=32),
+        missing=Recipe(4, batch_size=32),
+        sweep=Recipe(1, batch_size=32),
+        fractions=Recipe(1, batch_size=16),
+        rates=Recipe(1, optimizer="sgd", decay=False),
+    ),
+}

@@ -1,0 +1,114 @@
+"""What all experiments share: scale, seeds, data, and trained networks."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+import keras_distill
+from _mnist import runs
+from _mnist.data import Examples
+from _mnist.networks import STUDENT_WIDTH
+from _mnist.recipes import Scale
+from _mnist.runs import Run
+
+TEACHER = "teacher"
+HARD = "student, labels"
+SOFT = "student, distilled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A scale and its seeds, on one split of the data.
+
+    Args:
+        scale: `Scale`.
+        seeds: List of integers.
+        train: `Examples` that may be trained on.
+        judged: `Examples` that the networks are judged on.
+        root: Folder of all runs.
+    """
+
+    scale: Scale
+    seeds: list[int]
+    train: Examples
+    judged: Examples
+    root: pathlib.Path
+
+    def plan_teacher(self, seed):
+        """Returns the `Run` of the teacher of a seed."""
+        return Run(
+            TEACHER,
+            seed,
+            self.scale.teacher,
+            len(self.train.labels),
+            jitter=True,
+        )
+
+    def plan_student(self, seed, name, recipe, *, soft=True, **settings):
+        """Returns the `Run` of a student.
+
+        Args:
+            seed: Its seed, and that of its teacher.
+            name: Its name.
+            recipe: `Recipe`.
+            soft: Whether it learns from soft targets or from labels.
+            **settings: Other arguments of `Run`.
+        """
+        return Run(
+            name,
+            seed,
+            recipe,
+            len(self.train.labels),
+            **{"width": STUDENT_WIDTH, **settings},
+            teacher=self.plan_teacher(seed) if soft else None,
+        )
+
+    def compare(self, planned):
+        """Returns the `keras_distill.Comparison` of trained networks.
+
+        Args:
+            planned: Dict from names to `Run`s.
+        """
+        return keras_distill.compare(
+            {
+                name: runs.load_model(run, self.root)
+                for name, run in planned.items()
+            },
+            (self.judged_images, self.judged.labels),
+            batch_size=1000,
+            latency_batch_sizes=(),
+            verbose=0,
+        )
+
+    def count_errors(self, planned):
+        """Returns the errors of trained networks.
+
+        Args:
+            planned: Dict from anything to a list of `Run`s, one a seed.
+
+        Returns:
+            Dict from the same to a list of integers.
+        """
+        named = {
+            (key, index): run
+            for key, each in planned.items()
+            for index, run in enumerate(each)
+        }
+        report = self.compare(named)
+        return {
+            key: [
+                report.models[key, index].errors for index in range(len(each))
+            ]
+            for key, each in planned.items()
+        }
+
+    @property
+    def judged_images(self):
+        """The images that are judged on, as the networks see them."""
+        return runs.data.scale(self.judged.images)
+
+    @property
+    def prior(self):
+        """The frequencies of the classes among the training images."""
+        return np.bincount(self.train.labels) / len(self.train.labels)
