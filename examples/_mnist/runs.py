@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 
 import keras
@@ -64,7 +65,8 @@ class Run:
         """The name of its folder, another one for any other setting."""
         settings = json.dumps(dataclasses.asdict(self), sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-        return f"{self.name}-{self.seed}-{digest}"
+        name = re.sub(r"[^\w.]+", "_", self.name)
+        return f"{name}-{self.seed}-{digest}"
 
     @property
     def work(self):
