@@ -1,5 +1,6 @@
 """What the plots draw, read back from their axes."""
 
+import math
 import sys
 
 import keras
@@ -50,7 +51,10 @@ def draw(name, logits, labels, report, **kwargs):
     arguments = {
         "accuracy_against_size": (report,),
         "class_similarity": (logits, labels),
+        "error_against_examples": ({600: [5, 6], 6000: 3},),
+        "error_against_learning_rate": ({0.1: [5, 6], 0.3: 3},),
         "error_against_temperature": ({1: [5, 6], 4: 3, 20: [4, 2, 3]},),
+        "gradient_cosine": ({1: [0.5, 0.6], 20: 0.99},),
         "learning_curves": ({"loss": [3.0, 2.0], "val_loss": [3.5, 3.0]},),
         "reliability_diagram": (logits, labels),
         "soft_targets": (logits[:2],),
@@ -202,6 +206,43 @@ def test_error_against_temperature():
     assert labels == ["1", "4", "20"]
 
 
+def test_the_temperature_of_logit_matching_is_infinity():
+    figure = plots.error_against_temperature({1: 4, math.inf: 3, 20: [5, 6]})
+    (line,) = figure.axes[0].lines
+    assert list(line.get_ydata()) == [4, 5.5, 3]
+    assert line.get_xdata()[2] > 20
+    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert labels == ["1", "20", "∞"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "xlabel", "ticks"),
+    [
+        (plots.error_against_examples, "training examples", ["600", "6,000"]),
+        (plots.error_against_learning_rate, "learning rate", ["0.1", "0.3"]),
+        (plots.gradient_cosine, "temperature", ["1", "20"]),
+    ],
+)
+def test_series(draw, xlabel, ticks):
+    low, high = (float(tick.replace(",", "")) for tick in ticks)
+    if draw is plots.error_against_examples:
+        low, high = int(low), int(high)
+    figure = draw({"labels": {high: [3, 1], low: 5}, "soft": {low: [4, 9, 6]}})
+    (ax,) = figure.axes
+    labels, soft = ax.lines[:2]
+    assert list(labels.get_xdata()) == [low, high]
+    assert list(labels.get_ydata()) == [5, 2]
+    assert list(soft.get_ydata()) == [6]
+    band, _ = ax.collections
+    assert band.get_paths()[0].get_extents().ymin == 1
+    assert band.get_paths()[0].get_extents().ymax == 5
+    assert ax.get_xlabel() == xlabel
+    assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ticks
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["labels", "soft"]
+
+
 def test_accuracy_against_size(report):
     figure = report.plot()
     ax = figure.axes[0]
@@ -258,6 +299,13 @@ def test_accuracy_against_size(report):
             lambda: plots.error_against_temperature({0: 3}),
             "Received: errors=0",
         ),
+        (lambda: plots.error_against_examples({}), "Received: {}"),
+        (lambda: plots.error_against_examples({0: 3}), "Received: 0"),
+        (
+            lambda: plots.error_against_learning_rate({math.inf: 3}),
+            "Received: inf",
+        ),
+        (lambda: plots.gradient_cosine({"a": {"b": 3}}), "Received: 'b'"),
     ],
 )
 def test_bad_input(call, message):
