@@ -15,9 +15,10 @@ Set `CUDA_VISIBLE_DEVICES=-1` to measure the CPU of a machine with a GPU.
 import argparse
 import typing
 
+import keras
+
 import _measure
 import _networks
-import keras
 
 IMAGE = (28, 28, 1)
 

@@ -40,11 +40,11 @@ import pathlib
 import tempfile
 import typing
 
-import _measure
-import _networks
 import keras
 import tensorflow as tf
 
+import _measure
+import _networks
 import keras_distill
 
 IMAGE = (64, 64, 3)

@@ -16,12 +16,12 @@ import argparse
 import functools
 import json
 
-import _measure
-import _networks
 import keras
 import numpy as np
 import tensorflow as tf
 
+import _measure
+import _networks
 import keras_distill
 
 LABELS = {

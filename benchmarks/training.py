@@ -28,9 +28,10 @@ import argparse
 import json
 import math
 
+import keras
+
 import _measure
 import _networks
-import keras
 
 LABELS = {
     "student": "a  student.fit",

@@ -46,14 +46,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+
+import keras_distill
 from _common import positive_integer
 from _mnist import data
 from _mnist.experiments import ALL
+from _mnist.paper import format_comparison
 from _mnist.recipes import SCALES
 from _mnist.study import Study
 from _mnist.workers import train_all
-
-import keras_distill
 
 
 def main(argv=None):
@@ -86,6 +87,9 @@ def main(argv=None):
         },
     }
     path.write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "paper.md").write_text(
+        format_comparison(results["experiments"]) + "\n"
+    )
     for name in experiments:
         table = ALL[name].show(results["experiments"][name], folder)
         (folder / f"{name}.md").write_text(table + "\n")

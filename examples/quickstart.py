@@ -36,6 +36,10 @@ that what is on disk gives the same outputs.
 
 import keras
 import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import keras_distill
 from _common import ALONE
 from _common import DISTILLED
 from _common import STEPS_PER_EXECUTION
@@ -48,10 +52,6 @@ from _common import make_parser
 from _common import positive_integer
 from _common import report
 from _common import train_on_labels
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-
-import keras_distill
 
 TEST_SIZE = 500
 SPLIT_SEED = 0

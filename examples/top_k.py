@@ -20,6 +20,8 @@ import json
 
 import keras
 import numpy as np
+
+import keras_distill
 import quickstart
 from _common import STEPS_PER_EXECUTION
 from _common import TEACHER
@@ -33,8 +35,6 @@ from _common import make_parser
 from _common import measure
 from _common import positive_integer
 from _common import train_on_labels
-
-import keras_distill
 
 CLASSES = 100
 BATCH_SIZE = 64

@@ -28,8 +28,15 @@ import sys
 import keras
 import keras_tuner
 import numpy as np
-import quickstart
 import tensorflow as tf
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
+from sklearn.model_selection import train_test_split
+
+import keras_distill
+import quickstart
 from _common import INK
 from _common import OTHER_CLASS
 from _common import STEPS_PER_EXECUTION
@@ -44,13 +51,6 @@ from _common import mean_and_error
 from _common import measure
 from _common import positive_integer
 from _common import train_on_labels
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.patches import Rectangle
-from sklearn.model_selection import train_test_split
-
-import keras_distill
 
 TEACHER_SEED = 0
 SPLIT_SEED = 0

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-import reference
 
 import keras_distill
+import reference
 from keras_distill import losses
 
 TOKENS = np.array([[3, 1, 2, 0, 0], [4, 4, 0, 0, 0], [1, 2, 3, 4, 1]])

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 from scipy.special import softmax
 
 import keras_distill
+import reference
 from keras_distill import losses
 
 

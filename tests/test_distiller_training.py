@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 
 import keras_distill
+import reference
 from keras_distill import losses
 
 RATE, TEMPERATURE, ALPHA, BATCH = 0.1, 3.0, 0.7, 8

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 
 import keras_distill
+import reference
 
 
 def logits_by_hand(model, x):

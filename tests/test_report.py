@@ -5,13 +5,13 @@ import json
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 from scipy import stats
 from scipy.special import log_softmax
 from scipy.special import softmax
 
 import keras_distill
+import reference
 
 SAMPLES = 60
 

@@ -6,4 +6,5 @@ recipes      how they are trained, at each scale
 runs         one training, which can be interrupted
 workers      many trainings, several at a time
 experiments  what is trained for each part of section 3, and measured
+    paper        what the paper reports beside it
 """

@@ -110,8 +110,8 @@ def test_the_bias_brings_back_the_class_that_was_missing(results):
 def test_no_labels_are_needed_for_the_bias(results):
     for case, size in {"without 3": 1.0, "only 7 and 8": 1.0}.items():
         (found,) = results["experiments"]["missing-classes"][case]
-        tuned = found["tuned on the images judged on"]
-        matched = found["matched to the prior, no labels"]
+        tuned = found["biases tuned on the images judged on"]
+        matched = found["biases matched to the prior"]
         assert matched["shift"] == pytest.approx(tuned["shift"], abs=size)
         # It sets all biases, the other way that of the missing classes alone.
         assert matched["errors"] < 1.1 * tuned["errors"]
@@ -151,6 +151,12 @@ def test_results_are_written(results, output):
     assert {"keras", "tensorflow", "keras_distill"} <= set(written["versions"])
     for name in ("errors", "missing-classes", "logit-matching"):
         assert (folder / f"{name}.md").read_text().startswith("| ")
+    paper = (folder / "paper.md").read_text()
+    errors = results["experiments"]["errors"]["models"]["teacher"]["errors"]
+    assert f"| teacher | 67 | {errors[0]} |" in paper
+    (found,) = results["experiments"]["missing-classes"]["only 7 and 8"]
+    percent = found["as trained"]["errors"] / 100
+    assert f"as trained | 47.3 % | {percent:.1f} % |" in paper
     picture = (folder / "logit_matching.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n")
 

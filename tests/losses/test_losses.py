@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import settings
@@ -12,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from keras import ops
 
 import keras_distill
+import reference
 from keras_distill import losses
 
 LOSSES = {

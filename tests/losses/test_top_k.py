@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import settings
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import keras_distill
+import reference
 from keras_distill import losses
 
 LOSSES = {

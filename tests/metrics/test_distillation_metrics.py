@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 from scipy.special import logsumexp
 from scipy.special import softmax
 
 import keras_distill
+import reference
 from keras_distill import losses
 from keras_distill import metrics
 

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
 
 import keras_distill
+import reference
 from keras_distill import metrics
 
 SAMPLES, CLASSES = 40, 7

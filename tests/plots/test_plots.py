@@ -7,11 +7,11 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
-import reference
 from matplotlib import pyplot as plt
 from scipy.special import softmax
 
 import keras_distill
+import reference
 from keras_distill import plots
 
 matplotlib.use("Agg")

@@ -8,10 +8,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 
 import keras_distill
+import reference
 from keras_distill import SoftTargetStore
 from keras_distill import losses
 

@@ -16,6 +16,11 @@ CASES = {
     "without 3": ((0, 1, 2, 4, 5, 6, 7, 8, 9), (3,), 1),
     "only 7 and 8": ((7, 8), (7, 8), -1),
 }
+# How the biases are set: not at all, the paper's way, and without labels.
+TRAINED = "as trained"
+TUNED = "biases tuned on the images judged on"
+MATCHED = "biases matched to the prior"
+
 # The shifts that are tried on the images that the student is judged on.
 _GRID = np.arange(0, 20, 0.1)
 
@@ -97,9 +102,9 @@ def _measure(study, seed, case):
             **_judge(student, shifts, seen, study),
         }
         for way, shifts in {
-            "as trained": np.zeros(data.CLASSES),
-            "tuned on the images judged on": tuned,
-            "matched to the prior, no labels": matched,
+            TRAINED: np.zeros(data.CLASSES),
+            TUNED: tuned,
+            MATCHED: matched,
         }.items()
     }
 
@@ -111,6 +116,7 @@ def _judge(student, shifts, seen, study):
     right = classes == study.judged.labels
     was_seen = np.isin(study.judged.labels, seen)
     return {
+        "count": len(right),
         "errors": int(np.sum(~right)),
         "unseen_errors": int(np.sum(~right[~was_seen])),
         "seen": 100 * float(np.mean(right[was_seen])),
