@@ -7,14 +7,17 @@ import keras
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How one network is trained. The learning rate falls linearly to 0.
+    """How one network is trained.
 
     Args:
         epochs: Passes over the examples.
         batch_size: Number of examples in a batch.
         optimizer: `"adam"`, or `"sgd"` with Nesterov's momentum of 0.9.
         learning_rate: The first learning rate.
-        decay: Whether it falls.
+        decay: The power with which it falls to 0 over the training: 1 is a
+            straight line. 0 means that it does not fall.
+        weight_decay: Adam's, decoupled from the gradient (AdamW): the share of
+            a weight that is taken off in each step, at a learning rate of 1.
         input_dropout: Share of the pixels that the teacher drops.
         dropout: Share of the hidden units that the teacher drops.
         max_norm: Largest norm of the weights into a unit of the teacher.
@@ -24,7 +27,8 @@ class Recipe:
     batch_size: int = 128
     optimizer: str = "adam"
     learning_rate: float = 1e-3
-    decay: bool = True
+    decay: float = 1.0
+    weight_decay: float = 0.0
     input_dropout: float = 0.0
     dropout: float = 0.0
     max_norm: float | None = None
@@ -34,10 +38,12 @@ class Recipe:
         rate = self.learning_rate
         if self.decay:
             rate = keras.optimizers.schedules.PolynomialDecay(
-                rate, steps, end_learning_rate=0.0
+                rate, steps, end_learning_rate=0.0, power=self.decay
             )
         return {
-            "adam": lambda: keras.optimizers.Adam(rate),
+            "adam": lambda: keras.optimizers.Adam(
+                rate, weight_decay=self.weight_decay or None
+            ),
             "sgd": lambda: keras.optimizers.SGD(
                 rate, momentum=0.9, nesterov=True
             ),
@@ -75,22 +81,21 @@ class Scale:
     rates: Recipe
 
 
-_TEACHER = Recipe(60, dropout=0.3, max_norm=2.0)
-
-
 SCALES = {
     "full": Scale(
         train_size=60000,
         seeds=3,
-        teacher=_TEACHER,
+        teacher=Recipe(
+            70, decay=1.5, weight_decay=0.1, dropout=0.3, max_norm=1.5
+        ),
         hard=Recipe(20),
-        soft=Recipe(40, batch_size=64),
-        hard_jitter=Recipe(60),
-        soft_jitter=Recipe(60),
-        missing=Recipe(20),
-        sweep=Recipe(10),
-        fractions=Recipe(10),
-        rates=Recipe(3, optimizer="sgd", decay=False),
+        soft=Recipe(30, batch_size=64),
+        hard_jitter=Recipe(30),
+        soft_jitter=Recipe(80),
+        missing=Recipe(15, batch_size=64),
+        sweep=Recipe(5),
+        fractions=Recipe(8),
+        rates=Recipe(3, optimizer="sgd", decay=0.0),
     ),
     "small": Scale(
         train_size=10000,
@@ -103,7 +108,7 @@ SCALES = {
         missing=Recipe(5),
         sweep=Recipe(3),
         fractions=Recipe(3),
-        rates=Recipe(1, optimizer="sgd", decay=False),
+        rates=Recipe(1, optimizer="sgd", decay=0.0),
     ),
     "tiny": Scale(
         train_size=2000,
@@ -116,6 +121,6 @@ SCALES = {
         missing=Recipe(4, batch_size=32),
         sweep=Recipe(1, batch_size=32),
         fractions=Recipe(1, batch_size=16),
-        rates=Recipe(1, optimizer="sgd", decay=False),
+        rates=Recipe(1, optimizer="sgd", decay=0.0),
     ),
 }
