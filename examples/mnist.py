@@ -16,6 +16,7 @@ learn from labels or from its soft targets. The experiments:
     logit-matching   the limit of high temperatures
     fractions        students that see 1, 3, 10 or 100 % of the images
     gradients        how the gradients of labels and of soft targets vary
+    search           how the settings were chosen (not run by default)
 
 At full scale they take one to one and a half hours on two cores and at small
 scale some minutes. Each network is trained in a process with one thread, as
@@ -51,6 +52,7 @@ import keras_distill
 from _common import positive_integer
 from _mnist import data
 from _mnist.experiments import ALL
+from _mnist.experiments import SEARCH
 from _mnist.paper import format_comparison
 from _mnist.recipes import SCALES
 from _mnist.study import Study
@@ -72,7 +74,7 @@ def main(argv=None):
     study = make_study(arguments)
     folder = arguments.output / arguments.scale / arguments.split
     folder.mkdir(parents=True, exist_ok=True)
-    experiments = {name: ALL[name] for name in arguments.experiments}
+    experiments = {name: (ALL | SEARCH)[name] for name in arguments.experiments}
     train_all(
         [run for each in experiments.values() for run in each.plan(study)],
         study.root,
@@ -90,10 +92,10 @@ def main(argv=None):
     (folder / "paper.md").write_text(
         format_comparison(results["experiments"]) + "\n"
     )
-    for name in experiments:
-        table = ALL[name].show(results["experiments"][name], folder)
+    for name, each in experiments.items():
+        table = each.show(results["experiments"][name], folder)
         (folder / f"{name}.md").write_text(table + "\n")
-        print(f"\n{ALL[name].TITLE}\n\n{table}")
+        print(f"\n{each.TITLE}\n\n{table}")
     print(f"\nResults, tables and figures: {folder}")
     return results
 
@@ -140,11 +142,15 @@ def parse_arguments(argv):
         help="folder of networks, results and figures (default: %(default)s)",
     )
     arguments = parser.parse_args(argv)
-    unknown = set(arguments.experiments) - set(ALL)
+    unknown = set(arguments.experiments) - set(ALL) - set(SEARCH)
     if unknown:
         parser.error(
             f"Expected experiments among {', '.join(ALL)}. "
             f"Got: {', '.join(sorted(unknown))}"
+        )
+    if set(arguments.experiments) & set(SEARCH) and arguments.split == "test":
+        parser.error(
+            "No setting is chosen on the test images: --split validation"
         )
     arguments.experiments = arguments.experiments or list(ALL)
     return arguments

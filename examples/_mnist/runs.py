@@ -179,6 +179,7 @@ def _fit(run, model, examples, root, folder, notify):
         ),
         epochs=recipe.epochs,
         steps_per_epoch=steps,
+        shuffle=False,
         verbose=0,
         callbacks=[
             backup,

@@ -405,6 +405,7 @@ def test_a_share_of_the_images_has_all_classes_alike(mnist, runs, tmp_path):
         (["--seeds", "0"], "--seeds"),
         (["--scale", "huge"], "--scale"),
         (["--split", "train"], "--split"),
+        (["search"], "--split validation"),
     ],
 )
 def test_bad_arguments(mnist, capsys, arguments, message):

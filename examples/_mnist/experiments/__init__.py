@@ -12,6 +12,7 @@ from _mnist.experiments import fractions
 from _mnist.experiments import gradients
 from _mnist.experiments import logit_matching
 from _mnist.experiments import missing_classes
+from _mnist.experiments import search
 from _mnist.experiments import temperatures
 
 ALL = {
@@ -22,3 +23,6 @@ ALL = {
     "fractions": fractions,
     "gradients": gradients,
 }
+
+# Not of the paper, and for validation images only.
+SEARCH = {"search": search}
