@@ -398,6 +398,19 @@ def test_a_share_of_the_images_has_all_classes_alike(mnist, runs, tmp_path):
     assert not np.array_equal(drawn[0], drawn[2])
 
 
+def test_the_page_shows_what_was_measured(mnist, experiments, tmp_path):
+    page = ROOT / "docs" / "mnist"
+    results = json.loads((page / "results.json").read_text())["experiments"]
+    assert set(results) == set(experiments)
+    for name, found in results.items():
+        table = experiments[name].show(found, tmp_path)
+        assert (page / f"{name}.md").read_text() == table + "\n"
+    table = mnist.format_comparison(results)
+    assert (page / "paper.md").read_text() == table + "\n"
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert {path.name for path in page.glob("*.png")} == pictures
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
