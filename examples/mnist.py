@@ -56,7 +56,7 @@ from _mnist.experiments import SEARCH
 from _mnist.paper import format_comparison
 from _mnist.recipes import SCALES
 from _mnist.study import Study
-from _mnist.workers import train_all
+from _workers import train_all
 
 
 def main(argv=None):

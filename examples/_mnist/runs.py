@@ -1,16 +1,6 @@
-"""One training: of which network, on what, and where it is kept.
-
-A training that is interrupted goes on after its last whole epoch. One that is
-finished is not done again, as long as nothing that decides on its outcome has
-changed: its folder is named after all of that.
-"""
+"""One training: of which network, and on what."""
 
 import dataclasses
-import hashlib
-import json
-import pathlib
-import re
-import shutil
 
 import keras
 import numpy as np
@@ -19,17 +9,18 @@ import keras_distill
 from _mnist import data
 from _mnist import networks
 from _mnist.recipes import Recipe
+from _training import Training
+from _training import fit_or_resume
 
-_MODEL = "model.keras"
 _SOFT_TARGETS = "soft_targets.npy"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A training.
+class Run(Training):
+    """A training of a teacher or a student.
 
     Args:
-        name: What it is called in progress messages.
+        name: What it is called.
         seed: Integer. Decides on the initial weights and the order of the
             images, their shifts, and which ones are drawn.
         recipe: `Recipe`.
@@ -48,8 +39,6 @@ class Run:
             class.
     """
 
-    name: str
-    seed: int
     recipe: Recipe
     train_size: int
     width: int | None = None
@@ -61,16 +50,11 @@ class Run:
     fraction: float = 1.0
 
     @property
-    def key(self):
-        """The name of its folder, another one for any other setting."""
-        settings = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-        name = re.sub(r"[^\w.]+", "_", self.name)
-        return f"{name}-{self.seed}-{digest}"
+    def needs(self):
+        return () if self.teacher is None else (self.teacher,)
 
     @property
     def work(self):
-        """About how much computing it is, for the progress bar."""
         width = self.width or networks.TEACHER_WIDTH
         multiply_adds = (784 + width + 10) * width
         share = self.fraction
@@ -81,24 +65,17 @@ class Run:
         examples = self.train_size * share * self.recipe.epochs
         return examples * (multiply_adds + overhead)
 
-    def __str__(self):
-        return f"{self.name}, seed {self.seed}"
+    def fit(self, folder, root, notify):
+        examples = data.load_train(self.train_size)
+        model = build(self)
+        _fit(self, model, examples, root, folder, notify)
+        if self.width is None:
+            _label(model, examples, folder / _SOFT_TARGETS)
+        return model
 
-
-def is_finished(run, root):
-    """Returns whether the training is done and kept."""
-    return (pathlib.Path(root) / run.key / _MODEL).exists()
-
-
-def load_model(run, root):
-    """Returns the trained network of a finished run."""
-    return keras.models.load_model(pathlib.Path(root) / run.key / _MODEL)
-
-
-def load_soft_targets(run, root):
-    """Returns a teacher's logits of shape `(shifts, images, 10)`."""
-    path = pathlib.Path(root) / run.key / _SOFT_TARGETS
-    return np.load(path, mmap_mode="r")
+    def load_soft_targets(self, root):
+        """Returns a teacher's logits of shape `(shifts, images, 10)`."""
+        return np.load(self.find_folder(root) / _SOFT_TARGETS, mmap_mode="r")
 
 
 def build(run):
@@ -121,31 +98,8 @@ def select(run, examples):
     return chosen
 
 
-def train(run, root, notify=lambda share: None):
-    """Trains a network, or the rest of it, and keeps it.
-
-    Args:
-        run: `Run`. Its teacher must be finished.
-        root: Folder of all runs.
-        notify: Function that is told the share that is done, after each epoch.
-    """
-    if is_finished(run, root):
-        return
-    folder = pathlib.Path(root) / run.key
-    folder.mkdir(parents=True, exist_ok=True)
-    examples = data.load_train(run.train_size)
-    model = build(run)
-    _fit(run, model, examples, root, folder, notify)
-    if run.width is None:
-        _label(model, examples, folder / _SOFT_TARGETS)
-    # Last, and at once: what it means is that all is there.
-    model.save(folder / f"unfinished.{_MODEL}")
-    (folder / f"unfinished.{_MODEL}").rename(folder / _MODEL)
-    shutil.rmtree(folder / "backup", ignore_errors=True)
-
-
 def _fit(run, model, examples, root, folder, notify):
-    """Trains a network, from where its backup is, if there is one."""
+    """Trains a network, or the rest of it."""
     recipe = run.recipe
     chosen = select(run, examples)
     soft_targets = None
@@ -155,20 +109,12 @@ def _fit(run, model, examples, root, folder, notify):
             if run.jitter
             else slice(data.NO_SHIFT, data.NO_SHIFT + 1)
         )
-        soft_targets = load_soft_targets(run.teacher, root)[shifts, chosen]
+        soft_targets = run.teacher.load_soft_targets(root)[shifts, chosen]
     examples = examples.take(chosen)
     steps = data.count_steps(examples, recipe.batch_size)
-    trained = _compile(run, model, steps)
-    backup = keras.callbacks.BackupAndRestore(
-        folder / "backup", double_checkpoint=True, delete_checkpoint=False
-    )
-    first_epoch = _find_epoch(folder / "backup" / "training_metadata.json")
-    if first_epoch == recipe.epochs:
-        backup.set_model(trained)
-        backup.on_train_begin()
-        return
-    trained.fit(
-        data.make_batches(
+    fit_or_resume(
+        _compile(run, model, steps),
+        lambda first_epoch: data.make_batches(
             examples,
             recipe.batch_size,
             recipe.epochs,
@@ -177,19 +123,10 @@ def _fit(run, model, examples, root, folder, notify):
             soft_targets=soft_targets,
             first_epoch=first_epoch,
         ),
-        epochs=recipe.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            backup,
-            keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: notify(
-                    (epoch + 1) / recipe.epochs
-                )
-            ),
-            keras.callbacks.TerminateOnNaN(),
-        ],
+        steps,
+        recipe.epochs,
+        folder,
+        notify,
     )
 
 
@@ -243,8 +180,3 @@ def _draw(chosen, labels, fraction, seed):
         members = order[labels[order] == label]
         drawn.append(members[: max(1, round(fraction * len(members)))])
     return chosen[np.sort(np.concatenate(drawn))]
-
-
-def _find_epoch(path):
-    """Returns the number of whole epochs that a backup has seen."""
-    return json.loads(path.read_text())["epoch"] if path.exists() else 0

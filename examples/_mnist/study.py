@@ -71,10 +71,7 @@ class Study:
             planned: Dict from names to `Run`s.
         """
         return keras_distill.compare(
-            {
-                name: runs.load_model(run, self.root)
-                for name, run in planned.items()
-            },
+            {name: run.load(self.root) for name, run in planned.items()},
             (self.judged_images, self.judged.labels),
             batch_size=1000,
             latency_batch_sizes=(),

@@ -127,7 +127,7 @@ def _measure_seed(study, seed):
     """Returns the variances by the kind of targets and the stage."""
     images = data.scale(study.train.images[:_IMAGES])
     teacher = study.plan_teacher(seed)
-    shifts = runs.load_soft_targets(teacher, study.root)
+    shifts = teacher.load_soft_targets(study.root)
     # A batch of 128 in each step, of images that it is not measured on.
     seen = slice(-128 * _STEPS, None)
     targets = {HARD: study.train.labels, SOFT: shifts[data.NO_SHIFT]}

@@ -31,9 +31,9 @@ def measure(study):
     for run in plan(study):
         students = {
             "before training": runs.build(run),
-            "after training": runs.load_model(run, study.root),
+            "after training": run.load(study.root),
         }
-        shifts = runs.load_soft_targets(run.teacher, study.root)
+        shifts = run.teacher.load_soft_targets(study.root)
         logits = shifts[data.NO_SHIFT, :IMAGES]
         for stage, student in students.items():
             limit = compute_gradient(student, images, logits, math.inf)

@@ -4,7 +4,6 @@ import numpy as np
 
 import keras_distill
 from _mnist import data
-from _mnist import runs
 from _mnist.study import SOFT
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_range
@@ -83,7 +82,7 @@ def _plan(study, seed, case):
 def _measure(study, seed, case):
     """Returns a dict from ways to set the biases to what they give."""
     seen, shifted, sign = CASES[case]
-    student = runs.load_model(_plan(study, seed, case), study.root)
+    student = _plan(study, seed, case).load(study.root)
     logits = _predict(student, study.judged_images)
     tuned = _tune(logits, study.judged.labels, shifted, sign)
     matched = keras_distill.calibration.match_class_prior(

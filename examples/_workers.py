@@ -1,6 +1,7 @@
 """Many trainings, several at a time, each in a process of its own."""
 
 import concurrent.futures
+import functools
 import multiprocessing
 import sys
 import threading
@@ -8,24 +9,22 @@ import threading
 import keras
 import tensorflow as tf
 
-from _mnist import runs as run_module
-
 # Where a worker process tells how far it is.
 _messages = None
 
 
-def train_all(runs, root, workers):
-    """Trains all of them, teachers first, and tells how far it is.
+def train_all(trainings, root, workers):
+    """Does all trainings, and those they need, and tells how far it is.
 
     Args:
-        runs: List of `Run`s. The teachers of others need not be among them.
-        root: Folder of all runs. What is finished there is not done again.
+        trainings: List of `_training.Training`s.
+        root: Folder of all trainings. What is finished there is not done again.
         workers: Number of processes. They take a thread each, as two small
             networks train faster on two cores than one after the other. A
             single one is this process, with as many threads as there are.
     """
-    every = _add_teachers(runs)
-    waiting = [run for run in every if not run_module.is_finished(run, root)]
+    every = _add_needed(trainings)
+    waiting = [each for each in every if not each.is_finished(root)]
     if not waiting:
         return
     print(
@@ -35,21 +34,25 @@ def train_all(runs, root, workers):
     )
     progress = _Progress(waiting)
     if workers == 1:
-        for run in waiting:
-            run_module.train(run, root, _bind(progress.update, run))
-            progress.finish(run)
+        for each in waiting:
+            each.train(root, functools.partial(progress.update, each))
+            progress.finish(each)
     else:
         _train_in_processes(waiting, root, workers, progress)
 
 
-def _add_teachers(runs):
-    """Returns all runs once, each after its teacher; large ones first."""
-    everything = dict.fromkeys(
-        each for run in runs for each in (run.teacher, run) if each is not None
-    )
-    return sorted(
-        everything, key=lambda run: (run.teacher is not None, -run.work)
-    )
+def _add_needed(trainings):
+    """Returns all trainings once, after what they need, large ones first."""
+    levels = {}
+
+    def add(training):
+        if training not in levels:
+            levels[training] = 1 + max(map(add, training.needs), default=0)
+        return levels[training]
+
+    for each in trainings:
+        add(each)
+    return sorted(levels, key=lambda each: (levels[each], -each.work))
 
 
 def _train_in_processes(waiting, root, workers, progress):
@@ -77,18 +80,18 @@ def _train_in_processes(waiting, root, workers, progress):
 
 
 def _schedule(waiting, root, pool, progress):
-    """Gives each run to the pool as soon as its teacher is there."""
+    """Gives each training to the pool as soon as what it needs is there."""
     waiting = list(waiting)
     running = {}
     while waiting or running:
         ready = [
-            run
-            for run in waiting
-            if run.teacher is None or run_module.is_finished(run.teacher, root)
+            each
+            for each in waiting
+            if all(needed.is_finished(root) for needed in each.needs)
         ]
-        for run in ready:
-            waiting.remove(run)
-            running[pool.submit(_train, run, root)] = run
+        for each in ready:
+            waiting.remove(each)
+            running[pool.submit(_train, each, root)] = each
         done, _ = concurrent.futures.wait(
             running, return_when=concurrent.futures.FIRST_COMPLETED
         )
@@ -106,8 +109,8 @@ def _start(messages):
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _train(run, root):
-    run_module.train(run, root, lambda share: _messages.put((run, share)))
+def _train(training, root):
+    training.train(root, lambda share: _messages.put((training, share)))
 
 
 def _listen(messages, progress):
@@ -116,20 +119,16 @@ def _listen(messages, progress):
         progress.update(*message)
 
 
-def _bind(update, run):
-    return lambda share: update(run, share)
-
-
 class _Progress:
     """A progress bar for many trainings; a line for each in a log file.
 
     Args:
-        runs: List of `Run`s.
+        trainings: List of all of them.
     """
 
-    def __init__(self, runs):
-        self._total = sum(run.work for run in runs)
-        self._count = len(runs)
+    def __init__(self, trainings):
+        self._total = sum(each.work for each in trainings)
+        self._count = len(trainings)
         self._shares = {}
         self._finished = []
         self._lock = threading.Lock()
@@ -142,20 +141,20 @@ class _Progress:
         )
         self._shown = 0
 
-    def update(self, run, share):
-        """Takes note of the share of a run that is done."""
+    def update(self, training, share):
+        """Takes note of the share of a training that is done."""
         with self._lock:
-            self._shares[run] = max(share, self._shares.get(run, 0.0))
+            self._shares[training] = max(share, self._shares.get(training, 0.0))
             self._show()
 
-    def finish(self, run):
-        """Takes note of a run that is finished."""
+    def finish(self, training):
+        """Takes note of a training that is finished."""
         with self._lock:
-            self._shares[run] = 1.0
-            self._finished.append(run)
+            self._shares[training] = 1.0
+            self._finished.append(training)
             if self._bar is None:
                 print(
-                    f"{len(self._finished):4} of {self._count}: {run}",
+                    f"{len(self._finished):4} of {self._count}: {training}",
                     flush=True,
                 )
             self._show()
@@ -163,7 +162,7 @@ class _Progress:
     def _show(self):
         if self._bar is None:
             return
-        done = sum(share * run.work for run, share in self._shares.items())
+        done = sum(share * each.work for each, share in self._shares.items())
         percent = int(100 * done / self._total + 1e-6)
         # The bar ends its line at 100, so it may only come there once.
         if len(self._finished) < self._count:
