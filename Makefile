@@ -11,13 +11,16 @@ ifneq ($(wildcard ../shared/tensorflow_datasets),)
 export TFDS_DATA_DIR ?= $(abspath ../shared/tensorflow_datasets)
 endif
 
-.PHONY: demo mnist test lint docs format bench clean
+.PHONY: demo mnist speech test lint docs format bench clean
 
 demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
 
 mnist: $(VENV)/examples.installed
 	$(BIN)/python examples/mnist.py $(ARGS)
+
+speech: $(VENV)/examples.installed
+	$(BIN)/python examples/speech.py $(ARGS)
 
 test: $(VENV)/test.installed
 	# By file: the code blocks of a document build on each other.

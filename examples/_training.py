@@ -1,8 +1,8 @@
-"""Trainings that are kept, resumed, and not done twice.
+"""Tasks that are kept, resumed, and not done twice.
 
-A training that is interrupted goes on after its last whole epoch. One that is
-finished is not done again, as long as nothing that decides on its outcome has
-changed: its folder is named after all of that.
+A task that is finished is not done again, as long as nothing that decides on
+its outcome has changed: its folder is named after all of that. A training that
+is interrupted goes on after its last whole epoch.
 """
 
 import dataclasses
@@ -13,13 +13,12 @@ import re
 import shutil
 
 import keras
-
-_MODEL = "model.keras"
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """A training of one network: the fields decide on what comes out.
+class Task:
+    """Something that takes long: its fields decide on what comes out.
 
     Args:
         name: What it is called in progress messages.
@@ -29,9 +28,12 @@ class Training:
     name: str
     seed: int
 
+    # The file that is written last.
+    result = None
+
     @property
     def needs(self):
-        """The trainings that have to be finished before, as a tuple."""
+        """The tasks that have to be finished before, as a tuple."""
         return ()
 
     @property
@@ -39,17 +41,21 @@ class Training:
         """About how much computing it is, in any unit."""
         raise NotImplementedError
 
-    def fit(self, folder, root, notify):
-        """Trains the network, or the rest of it.
+    def compute(self, folder, root, notify):
+        """Does it, or the rest of it.
 
         Args:
-            folder: That of this training. It is there.
-            root: Folder of all trainings.
+            folder: That of this task. It is there.
+            root: Folder of all tasks.
             notify: Function that is told the share that is done.
 
         Returns:
-            The network.
+            What `save` takes.
         """
+        raise NotImplementedError
+
+    def save(self, computed, path):
+        """Writes what was computed to a file."""
         raise NotImplementedError
 
     @property
@@ -67,34 +73,50 @@ class Training:
         """Returns where it is kept."""
         return pathlib.Path(root) / self.key
 
+    def find_result(self, root):
+        """Returns the file that is there when it is finished."""
+        return self.find_folder(root) / self.result
+
     def is_finished(self, root):
         """Returns whether it is done and kept."""
-        return (self.find_folder(root) / _MODEL).exists()
+        return self.find_result(root).exists()
 
-    def load(self, root):
-        """Returns the trained network."""
-        return keras.models.load_model(self.find_folder(root) / _MODEL)
-
-    def train(self, root, notify=lambda share: None):
-        """Trains the network, or the rest of it, and keeps it.
+    def run(self, root, notify=lambda share: None):
+        """Does it, or the rest of it, and keeps it.
 
         Args:
-            root: Folder of all trainings. What it needs is finished there.
+            root: Folder of all tasks. What it needs is finished there.
             notify: Function that is told the share that is done.
         """
         if self.is_finished(root):
             return
         folder = self.find_folder(root)
         folder.mkdir(parents=True, exist_ok=True)
-        model = self.fit(folder, root, notify)
-        # Last, and at once: what it means is that all is there.
-        unfinished = folder / f"unfinished.{_MODEL}"
-        model.save(unfinished)
-        unfinished.rename(folder / _MODEL)
+        computed = self.compute(folder, root, notify)
+        # At once, so that no half of it can be taken for the whole.
+        unfinished = folder / f"unfinished.{self.result}"
+        self.save(computed, unfinished)
+        unfinished.rename(folder / self.result)
         shutil.rmtree(folder / "backup", ignore_errors=True)
 
 
-def fit_or_resume(model, make_batches, steps, epochs, folder, notify):
+@dataclasses.dataclass(frozen=True)
+class Training(Task):
+    """A task that gives a network."""
+
+    result = "model.keras"
+
+    def save(self, computed, path):
+        computed.save(path)
+
+    def load(self, root):
+        """Returns the trained network."""
+        return keras.models.load_model(self.find_result(root))
+
+
+def fit_or_resume(
+    model, make_batches, steps, epochs, folder, notify, callbacks=(), **kwargs
+):
     """Fits a compiled model, from where its backup is, if there is one.
 
     Args:
@@ -105,6 +127,8 @@ def fit_or_resume(model, make_batches, steps, epochs, folder, notify):
         epochs: Number of epochs, those before included.
         folder: Where the backup is kept.
         notify: Function that is told the share that is done.
+        callbacks: Other callbacks.
+        **kwargs: Other arguments of `fit`.
     """
     backup = keras.callbacks.BackupAndRestore(
         folder / "backup", double_checkpoint=True, delete_checkpoint=False
@@ -127,5 +151,13 @@ def fit_or_resume(model, make_batches, steps, epochs, folder, notify):
                 on_epoch_end=lambda epoch, logs: notify((epoch + 1) / epochs)
             ),
             keras.callbacks.TerminateOnNaN(),
+            *callbacks,
         ],
+        **kwargs,
     )
+
+
+def save_array(array, path):
+    """Writes an array to a file of any name."""
+    with open(path, "wb") as file:
+        np.save(file, array)

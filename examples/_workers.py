@@ -1,4 +1,4 @@
-"""Many trainings, several at a time, each in a process of its own."""
+"""Many tasks, several at a time, each in a process of its own."""
 
 import concurrent.futures
 import functools
@@ -13,49 +13,48 @@ import tensorflow as tf
 _messages = None
 
 
-def train_all(trainings, root, workers):
-    """Does all trainings, and those they need, and tells how far it is.
+def do_all(tasks, root, workers):
+    """Does all tasks, and those they need, and tells how far it is.
 
     Args:
-        trainings: List of `_training.Training`s.
-        root: Folder of all trainings. What is finished there is not done again.
+        tasks: List of `_training.Task`s.
+        root: Folder of all tasks. What is finished there is not done again.
         workers: Number of processes. They take a thread each, as two small
             networks train faster on two cores than one after the other. A
             single one is this process, with as many threads as there are.
     """
-    every = _add_needed(trainings)
+    every = _add_needed(tasks)
     waiting = [each for each in every if not each.is_finished(root)]
     if not waiting:
         return
     print(
-        f"{len(waiting)} networks to train, {len(every) - len(waiting)} are "
-        "trained.",
+        f"{len(waiting)} tasks, {len(every) - len(waiting)} are done.",
         flush=True,
     )
     progress = _Progress(waiting)
     if workers == 1:
         for each in waiting:
-            each.train(root, functools.partial(progress.update, each))
+            each.run(root, functools.partial(progress.update, each))
             progress.finish(each)
     else:
-        _train_in_processes(waiting, root, workers, progress)
+        _do_in_processes(waiting, root, workers, progress)
 
 
-def _add_needed(trainings):
-    """Returns all trainings once, after what they need, large ones first."""
+def _add_needed(tasks):
+    """Returns all tasks once, after what they need, large ones first."""
     levels = {}
 
-    def add(training):
-        if training not in levels:
-            levels[training] = 1 + max(map(add, training.needs), default=0)
-        return levels[training]
+    def add(task):
+        if task not in levels:
+            levels[task] = 1 + max(map(add, task.needs), default=0)
+        return levels[task]
 
-    for each in trainings:
+    for each in tasks:
         add(each)
     return sorted(levels, key=lambda each: (levels[each], -each.work))
 
 
-def _train_in_processes(waiting, root, workers, progress):
+def _do_in_processes(waiting, root, workers, progress):
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
     listener = threading.Thread(
@@ -80,7 +79,7 @@ def _train_in_processes(waiting, root, workers, progress):
 
 
 def _schedule(waiting, root, pool, progress):
-    """Gives each training to the pool as soon as what it needs is there."""
+    """Gives each task to the pool as soon as what it needs is there."""
     waiting = list(waiting)
     running = {}
     while waiting or running:
@@ -91,7 +90,7 @@ def _schedule(waiting, root, pool, progress):
         ]
         for each in ready:
             waiting.remove(each)
-            running[pool.submit(_train, each, root)] = each
+            running[pool.submit(_run, each, root)] = each
         done, _ = concurrent.futures.wait(
             running, return_when=concurrent.futures.FIRST_COMPLETED
         )
@@ -109,8 +108,8 @@ def _start(messages):
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def _train(training, root):
-    training.train(root, lambda share: _messages.put((training, share)))
+def _run(task, root):
+    task.run(root, lambda share: _messages.put((task, share)))
 
 
 def _listen(messages, progress):
@@ -120,41 +119,41 @@ def _listen(messages, progress):
 
 
 class _Progress:
-    """A progress bar for many trainings; a line for each in a log file.
+    """A progress bar for many tasks; a line for each in a log file.
 
     Args:
-        trainings: List of all of them.
+        tasks: List of all of them.
     """
 
-    def __init__(self, trainings):
-        self._total = sum(each.work for each in trainings)
-        self._count = len(trainings)
+    def __init__(self, tasks):
+        self._total = sum(each.work for each in tasks)
+        self._count = len(tasks)
         self._shares = {}
         self._finished = []
         self._lock = threading.Lock()
         self._bar = (
             keras.utils.Progbar(
-                100, unit_name="percent", stateful_metrics=["trained"]
+                100, unit_name="percent", stateful_metrics=["done"]
             )
             if sys.stdout.isatty()
             else None
         )
         self._shown = 0
 
-    def update(self, training, share):
-        """Takes note of the share of a training that is done."""
+    def update(self, task, share):
+        """Takes note of the share of a task that is done."""
         with self._lock:
-            self._shares[training] = max(share, self._shares.get(training, 0.0))
+            self._shares[task] = max(share, self._shares.get(task, 0.0))
             self._show()
 
-    def finish(self, training):
-        """Takes note of a training that is finished."""
+    def finish(self, task):
+        """Takes note of a task that is finished."""
         with self._lock:
-            self._shares[training] = 1.0
-            self._finished.append(training)
+            self._shares[task] = 1.0
+            self._finished.append(task)
             if self._bar is None:
                 print(
-                    f"{len(self._finished):4} of {self._count}: {training}",
+                    f"{len(self._finished):4} of {self._count}: {task}",
                     flush=True,
                 )
             self._show()
@@ -169,4 +168,4 @@ class _Progress:
             percent = min(percent, 99)
         if percent > self._shown:
             self._shown = percent
-            self._bar.update(percent, [("trained", len(self._finished))])
+            self._bar.update(percent, [("done", len(self._finished))])

@@ -35,20 +35,15 @@ The results, with the command, the versions and all settings, go to
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
-import platform
 import shlex
 
 # Before the first import of TensorFlow, here and in the workers.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import numpy as np
 import tensorflow as tf
 
-import keras_distill
 from _common import positive_integer
 from _mnist import data
 from _mnist.experiments import ALL
@@ -56,7 +51,9 @@ from _mnist.experiments import SEARCH
 from _mnist.paper import format_comparison
 from _mnist.recipes import SCALES
 from _mnist.study import Study
-from _workers import train_all
+from _results import describe_versions
+from _results import write_results
+from _workers import do_all
 
 
 def main(argv=None):
@@ -73,30 +70,18 @@ def main(argv=None):
     tf.get_logger().setLevel("ERROR")
     study = make_study(arguments)
     folder = arguments.output / arguments.scale / arguments.split
-    folder.mkdir(parents=True, exist_ok=True)
     experiments = {name: (ALL | SEARCH)[name] for name in arguments.experiments}
-    train_all(
+    do_all(
         [run for each in experiments.values() for run in each.plan(study)],
         study.root,
         arguments.workers,
     )
-    path = folder / "results.json"
-    results = {
-        **describe(arguments, study),
-        "experiments": {
-            **load_results(path, describe(arguments, study)),
-            **{name: each.measure(study) for name, each in experiments.items()},
-        },
-    }
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    results = write_results(
+        folder, describe(arguments, study), experiments, study
+    )
     (folder / "paper.md").write_text(
         format_comparison(results["experiments"]) + "\n"
     )
-    for name, each in experiments.items():
-        table = each.show(results["experiments"][name], folder)
-        (folder / f"{name}.md").write_text(table + "\n")
-        print(f"\n{each.TITLE}\n\n{table}")
-    print(f"\nResults, tables and figures: {folder}")
     return results
 
 
@@ -193,24 +178,8 @@ def describe(arguments, study):
             "judged on": len(study.judged.labels),
         },
         "settings": dataclasses.asdict(study.scale),
-        "versions": {
-            "python": platform.python_version(),
-            "keras_distill": keras_distill.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": describe_versions(),
     }
-
-
-def load_results(path, description):
-    """Returns earlier results of other experiments with the same settings."""
-    if not path.exists():
-        return {}
-    earlier = json.loads(path.read_text())
-    experiments = earlier.pop("experiments")
-    same = earlier == json.loads(json.dumps(description))
-    return experiments if same else {}
 
 
 if __name__ == "__main__":

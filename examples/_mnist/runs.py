@@ -65,7 +65,7 @@ class Run(Training):
         examples = self.train_size * share * self.recipe.epochs
         return examples * (multiply_adds + overhead)
 
-    def fit(self, folder, root, notify):
+    def compute(self, folder, root, notify):
         examples = data.load_train(self.train_size)
         model = build(self)
         _fit(self, model, examples, root, folder, notify)

@@ -168,7 +168,7 @@ def test_nothing_is_trained_twice(mnist, results, output, capsys):
     }
     assert len(models) == 7
     again = call(mnist, output, "missing-classes")
-    assert "to train" not in capsys.readouterr().out
+    assert "tasks" not in capsys.readouterr().out
     # The other experiments are not forgotten.
     assert again == json.loads(json.dumps(results))
     for path, modified in models.items():

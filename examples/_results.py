@@ -1,0 +1,60 @@
+"""What experiments leave: `results.json`, and tables and figures beside it."""
+
+import json
+import platform
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_distill
+
+
+def write_results(folder, description, experiments, study):
+    """Measures, and writes down and prints what came out.
+
+    Args:
+        folder: Where it goes.
+        description: Dict of all that results depend on. Results of other
+            experiments that are there and depend on the same are kept.
+        experiments: Dict from names to modules with a `TITLE` and the functions
+            `measure(study)` and `show(results, folder)`.
+        study: What the functions take.
+
+    Returns:
+        Dict of what is in `results.json`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    # As it will be read again.
+    description = json.loads(json.dumps(description))
+    found = _load_earlier(path, description)
+    for name, each in experiments.items():
+        found[name] = json.loads(json.dumps(each.measure(study)))
+    results = {**description, "experiments": found}
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    for name, each in experiments.items():
+        table = each.show(found[name], folder)
+        (folder / f"{name}.md").write_text(table + "\n")
+        print(f"\n{each.TITLE}\n\n{table}")
+    print(f"\nResults, tables and figures: {folder}")
+    return results
+
+
+def describe_versions():
+    """Returns a dict of the versions of what computes."""
+    return {
+        "python": platform.python_version(),
+        "keras_distill": keras_distill.__version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _load_earlier(path, description):
+    if not path.exists():
+        return {}
+    earlier = json.loads(path.read_text())
+    experiments = earlier.pop("experiments")
+    return experiments if earlier == description else {}

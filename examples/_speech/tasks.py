@@ -1,0 +1,396 @@
+"""What is computed once and kept: alignments, soft targets, networks."""
+
+import csv
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_distill
+from _speech import alignment
+from _speech import corpus
+from _speech import features
+from _speech import recordings
+from _speech.networks import build_acoustic_model
+from _training import Task
+from _training import Training
+from _training import fit_or_resume
+from _training import save_array
+
+STEPS_PER_EXECUTION = 20
+# Of the seeds of copies, so that no part has the noise of another.
+_DEVELOPMENT_SEED = 1000
+_TEST_SEED = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment(Task):
+    """The state of each frame of each recording.
+
+    Args:
+        held_out: Name of a speaker whom the densities are not trained on, or
+            `None`.
+        most: Number of recordings of a digit of a speaker, or `None`: all.
+    """
+
+    held_out: str | None = None
+    most: int | None = None
+
+    result = "states.npz"
+
+    @property
+    def work(self):
+        return 3e12
+
+    def load_recordings(self):
+        """Returns the list of `Recording`s that are aligned."""
+        return [
+            each
+            for each in recordings.load()
+            if self.most is None or each.number < self.most
+        ]
+
+    def compute(self, folder, root, notify):
+        spoken = self.load_recordings()
+        log_mels = [features.compute_log_mels(each.audio) for each in spoken]
+        observed = _subtract_speaker_mean(
+            [features.compute_cepstra(each) for each in log_mels],
+            [each.speaker for each in spoken],
+        )
+        words = [each.word for each in spoken]
+        train = recordings.split(spoken, self.held_out)["train"]
+        aligner = alignment.Aligner(self.seed)
+        aligner.fit(
+            [observed[each] for each in train],
+            [log_mels[each] for each in train],
+            [words[each] for each in train],
+            notify,
+        )
+        return [
+            aligner.align(each, word)
+            for each, word in zip(observed, words, strict=True)
+        ]
+
+    def save(self, computed, path):
+        lengths = [len(each) for each in computed]
+        np.savez(path, states=np.concatenate(computed), lengths=lengths)
+
+    def load(self, root):
+        """Returns a list of the states of the frames of each recording."""
+        with np.load(self.find_result(root)) as kept:
+            ends = np.cumsum(kept["lengths"])
+            return np.split(kept["states"], ends[:-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies(Task):
+    """Strings of words, several times in another order and noise.
+
+    Args:
+        alignment: `Alignment`.
+        part: `"train"`, `"development"` or `"test"`.
+        count: Number of copies.
+        fraction: Share of the recordings that is used.
+    """
+
+    alignment: Alignment = Alignment("alignment", 0)
+    part: str = "train"
+    count: int = 1
+    fraction: float = 1.0
+
+    result = "strings.npz"
+
+    @property
+    def needs(self):
+        return (self.alignment,)
+
+    @property
+    def work(self):
+        return 5e11 * self.count * self.fraction
+
+    def compute(self, folder, root, notify):
+        spoken = self.alignment.load_recordings()
+        states = self.alignment.load(root)
+        positions = recordings.split(spoken, self.alignment.held_out)[self.part]
+        positions = _draw(positions, spoken, self.fraction, self.seed)
+        offset = {
+            "train": 0,
+            "development": _DEVELOPMENT_SEED,
+            "test": _TEST_SEED,
+        }[self.part]
+        copies = []
+        for number in range(self.count):
+            seed = offset + 100 * self.seed + number
+            copies.append(corpus.make_strings(spoken, states, positions, seed))
+            notify((number + 1) / self.count)
+        return corpus.join(copies)
+
+    def save(self, computed, path):
+        lengths = [len(each) for each in computed.words]
+        np.savez(
+            path,
+            features=computed.features,
+            labels=computed.labels,
+            recordings=computed.recordings,
+            starts=computed.starts,
+            lengths=lengths,
+            words=np.concatenate(computed.words),
+            spoken=np.concatenate(computed.spoken),
+        )
+
+    def load(self, root):
+        """Returns the `Strings`."""
+        with np.load(self.find_result(root)) as kept:
+            ends = np.cumsum(kept["lengths"])[:-1]
+            return corpus.Strings(
+                kept["features"],
+                kept["labels"],
+                kept["recordings"],
+                kept["starts"],
+                [each.tolist() for each in np.split(kept["words"], ends)],
+                [each.tolist() for each in np.split(kept["spoken"], ends)],
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftTargets(Task):
+    """What the mean of some networks says about each frame.
+
+    Args:
+        teachers: Tuple of `AcousticModel`s.
+        copies: `Copies`.
+        temperature: That at which their probabilities are averaged.
+    """
+
+    teachers: tuple["AcousticModel", ...] = ()
+    copies: Copies = Copies("copies", 0)
+    temperature: float = 1.0
+
+    result = "logits.npy"
+
+    @property
+    def needs(self):
+        return (*self.teachers, self.copies)
+
+    @property
+    def work(self):
+        return sum(each.work / each.epochs / 3 for each in self.teachers)
+
+    def compute(self, folder, root, notify):
+        return predict(
+            load_teacher(self.teachers, root),
+            self.copies.load(root),
+            self.temperature,
+        )
+
+    def save(self, computed, path):
+        save_array(computed, path)
+
+    def load(self, root):
+        """Returns an array of shape `(frames, 81)`."""
+        return np.load(self.find_result(root))
+
+
+@dataclasses.dataclass(frozen=True)
+class AcousticModel(Training):
+    """A network from frames to states.
+
+    Args:
+        copies: `Copies` that it is trained on.
+        development: `Copies` that it is judged on after each epoch.
+        epochs: Passes over all copies.
+        width: Units in a hidden layer.
+        batch_size: Number of frames in a batch.
+        learning_rate: The first one of Adam. It falls to 0 with a cosine.
+        soft_targets: `SoftTargets`, or `None`: it learns from labels alone.
+        hard_weight: Weight of the labels beside the soft targets.
+        early_stopping: Whether the epoch that is best on the development
+            frames is kept, and not the last one.
+    """
+
+    copies: Copies = Copies("copies", 0)
+    development: Copies = Copies("copies", 0, part="development")
+    epochs: int = 10
+    width: int = 256
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    soft_targets: SoftTargets | None = None
+    hard_weight: float = 0.0
+    early_stopping: bool = False
+
+    @property
+    def needs(self):
+        soft = () if self.soft_targets is None else (self.soft_targets,)
+        return (self.copies, self.development, *soft)
+
+    @property
+    def work(self):
+        weights = (504 + 81 + 2 * self.width) * self.width
+        frames = 94000 * self.copies.count * self.copies.fraction
+        return frames * self.epochs * (weights + 8e4)
+
+    def compute(self, folder, root, notify):
+        keras.utils.set_random_seed(self.seed)
+        model = build_acoustic_model(self.width)
+        strings = self.copies.load(root)
+        steps = len(strings.labels) // self.batch_size
+        steps -= steps % min(steps, STEPS_PER_EXECUTION)
+        trained = self._compile(model, steps)
+        development = self.development.load(root)
+        history = folder / "history.csv"
+        callbacks = [keras.callbacks.CSVLogger(history, append=True)]
+        best = folder / "best.weights.h5"
+        if self.early_stopping:
+            callbacks.append(
+                keras.callbacks.ModelCheckpoint(
+                    best,
+                    monitor="val_accuracy",
+                    save_best_only=True,
+                    save_weights_only=True,
+                    initial_value_threshold=_find_best(history),
+                )
+            )
+        fit_or_resume(
+            trained,
+            lambda before: self._make_batches(strings, steps, before, root),
+            steps,
+            self.epochs,
+            folder,
+            notify,
+            callbacks,
+            validation_data=_make_frames(development, with_labels=True),
+        )
+        if self.early_stopping:
+            trained.load_weights(best)
+        return model
+
+    def load_history(self, root):
+        """Returns a dict from the names of logs to a list by epochs."""
+        with open(self.find_folder(root) / "history.csv") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+    def _compile(self, model, steps):
+        """Returns what is fitted: the network, or its distiller."""
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        options = {
+            "optimizer": keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(
+                    self.learning_rate, steps * self.epochs
+                )
+            ),
+            "metrics": ["accuracy"],
+            "steps_per_execution": min(steps, STEPS_PER_EXECUTION),
+        }
+        if self.soft_targets is None:
+            model.compile(loss=loss, **options)
+            return model
+        distiller = keras_distill.Distiller(student=model)
+        distiller.compile(
+            loss=loss if self.hard_weight else None,
+            distillation_loss=keras_distill.losses.SoftTargetCrossentropy(
+                self.soft_targets.temperature
+            ),
+            alpha=1 - self.hard_weight,
+            **options,
+        )
+        return distiller
+
+    def _make_batches(self, strings, steps, before, root):
+        """Returns the batches of all epochs but those that were before."""
+        windows = corpus.make_windows(strings)
+        labels = tf.constant(strings.labels, tf.int32)
+        logits = None
+        if self.soft_targets is not None:
+            logits = tf.constant(self.soft_targets.load(root))
+
+        def draw(epoch):
+            seeds = tf.stack([tf.constant(self.seed, epoch.dtype), epoch])
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(len(strings.labels)), seed=seeds
+            )
+            each = tf.data.Dataset.from_tensor_slices(order)
+            return each.batch(self.batch_size).take(steps)
+
+        def look_up(which):
+            targets = tf.gather(labels, which)
+            if logits is not None:
+                targets = {
+                    "labels": targets,
+                    "soft_targets": tf.gather(logits, which),
+                }
+            return windows(which), targets
+
+        numbers = tf.data.Dataset.range(before, self.epochs)
+        return numbers.flat_map(draw).map(look_up).prefetch(2)
+
+
+def load_teacher(models, root):
+    """Returns one network, or the `keras_distill.Ensemble` of several."""
+    loaded = [each.load(root) for each in models]
+    return loaded[0] if len(loaded) == 1 else keras_distill.Ensemble(loaded)
+
+
+def predict(model, strings, temperature=1.0):
+    """Returns the logits of all frames, of shape `(frames, 81)`."""
+    return keras_distill.predict_logits(
+        model, _make_frames(strings), temperature=temperature, verbose=0
+    )
+
+
+def _make_frames(strings, with_labels=False):
+    """Returns all frames of strings, in order, in batches."""
+    windows = corpus.make_windows(strings)
+    labels = tf.constant(strings.labels, tf.int32)
+    which = tf.data.Dataset.range(len(strings.labels), output_type=tf.int32)
+    return which.batch(2048).map(
+        lambda each: (
+            (windows(each), tf.gather(labels, each))
+            if with_labels
+            else windows(each)
+        )
+    )
+
+
+def _subtract_speaker_mean(observed, speakers):
+    """Takes the mean of each speaker off what was observed."""
+    means = {
+        speaker: np.mean(
+            np.concatenate(
+                [
+                    each
+                    for each, own in zip(observed, speakers, strict=True)
+                    if own == speaker
+                ]
+            ),
+            axis=0,
+        )
+        for speaker in set(speakers)
+    }
+    return [
+        each - means[speaker]
+        for each, speaker in zip(observed, speakers, strict=True)
+    ]
+
+
+def _draw(positions, spoken, fraction, seed):
+    """Returns a share of the recordings, the same of each digit."""
+    if fraction == 1:
+        return positions
+    random = np.random.default_rng(seed)
+    drawn = []
+    for word in range(recordings.WORDS):
+        own = [each for each in positions if spoken[each].word == word]
+        count = max(1, round(fraction * len(own)))
+        drawn += random.permutation(own)[:count].tolist()
+    return sorted(drawn)
+
+
+def _find_best(history):
+    """Returns the best accuracy of the epochs that were before, if any."""
+    if not history.exists():
+        return None
+    with open(history) as file:
+        values = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+    return max(values, default=None)
