@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 
 import keras
 import numpy as np
@@ -10,11 +11,12 @@ import tensorflow as tf
 import keras_distill
 
 
-def write_results(folder, description, experiments, study):
+def write_results(folder, command, description, experiments, study):
     """Measures, and writes down and prints what came out.
 
     Args:
         folder: Where it goes.
+        command: List of the words of the command, but for the experiments.
         description: Dict of all that results depend on. Results of other
             experiments that are there and depend on the same are kept.
         experiments: Dict from names to modules with a `TITLE` and the functions
@@ -31,8 +33,14 @@ def write_results(folder, description, experiments, study):
     found = _load_earlier(path, description)
     for name, each in experiments.items():
         found[name] = json.loads(json.dumps(each.measure(study)))
-    results = {**description, "experiments": found}
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    results = {
+        "command": shlex.join([*command, *found]),
+        **description,
+        "experiments": found,
+    }
+    unfinished = path.with_stem("unfinished")
+    unfinished.write_text(json.dumps(results, indent=1) + "\n")
+    unfinished.replace(path)
     for name, each in experiments.items():
         table = each.show(found[name], folder)
         (folder / f"{name}.md").write_text(table + "\n")
@@ -57,4 +65,5 @@ def _load_earlier(path, description):
         return {}
     earlier = json.loads(path.read_text())
     experiments = earlier.pop("experiments")
+    del earlier["command"]
     return experiments if earlier == description else {}

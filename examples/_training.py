@@ -1,8 +1,8 @@
 """Tasks that are kept, resumed, and not done twice.
 
-A task that is finished is not done again, as long as nothing that decides on
-its outcome has changed: its folder is named after all of that. A training that
-is interrupted goes on after its last whole epoch.
+A task that is finished is not done again, as long as its settings are the same:
+its folder is named after them. (Code and versions are not looked at.) An
+interrupted training goes on after its last whole epoch.
 """
 
 import dataclasses
@@ -130,31 +130,85 @@ def fit_or_resume(
         callbacks: Other callbacks.
         **kwargs: Other arguments of `fit`.
     """
-    backup = keras.callbacks.BackupAndRestore(
-        folder / "backup", double_checkpoint=True, delete_checkpoint=False
-    )
-    path = folder / "backup" / "training_metadata.json"
-    before = json.loads(path.read_text())["epoch"] if path.exists() else 0
+    backup = _Backup(folder / "backup")
+    before = backup.restore(model)
     if before == epochs:
-        backup.set_model(model)
-        backup.on_train_begin()
         return
     model.fit(
         make_batches(before),
         epochs=epochs,
+        initial_epoch=before,
         steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
         callbacks=[
+            keras.callbacks.TerminateOnNaN(),
+            *callbacks,
             backup,
             keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: notify((epoch + 1) / epochs)
             ),
-            keras.callbacks.TerminateOnNaN(),
-            *callbacks,
         ],
         **kwargs,
     )
+
+
+class _Backup(keras.callbacks.Callback):
+    """Keeps the state after each epoch, so that a kill costs no more than one.
+
+    Unlike `keras.callbacks.BackupAndRestore` it keeps the states of random
+    seeds, which dropout has, and the number of the epoch can not be that of
+    other weights: both appear at once.
+
+    Args:
+        folder: Where the state is kept.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self._folder = folder
+
+    def restore(self, model):
+        """Returns the number of epochs that are in the state it restores."""
+        finished = self._list_epochs()
+        if not finished:
+            return 0
+        last = self._folder / str(max(finished))
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(last / "model.weights.h5")
+        with np.load(last / "seeds.npz") as seeds:
+            for number, variable in enumerate(_list_seeds(model)):
+                variable.assign(seeds[str(number)])
+        return max(finished)
+
+    def on_epoch_end(self, epoch, logs=None):
+        unfinished = self._folder / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        self.model.save_weights(unfinished / "model.weights.h5")
+        np.savez(
+            unfinished / "seeds.npz",
+            **{
+                str(number): keras.ops.convert_to_numpy(variable)
+                for number, variable in enumerate(_list_seeds(self.model))
+            },
+        )
+        unfinished.rename(self._folder / str(epoch + 1))
+        for former in self._list_epochs() - {epoch + 1}:
+            shutil.rmtree(self._folder / str(former))
+
+    def _list_epochs(self):
+        return {
+            int(path.name)
+            for path in self._folder.glob("*")
+            if path.name.isdigit()
+        }
+
+
+def _list_seeds(model):
+    """Returns the variables that weights files do not have."""
+    known = {id(each) for each in model.weights}
+    return [each for each in model.variables if id(each) not in known]
 
 
 def save_array(array, path):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import multiprocessing
+import os
 import sys
 import threading
 
@@ -74,7 +75,9 @@ def _do_in_processes(waiting, root, workers, progress):
         raise
     finally:
         messages.put(None)
-        listener.join()
+        # A worker that was killed may have left the queue locked.
+        listener.join(timeout=5)
+        messages.cancel_join_thread()
     pool.shutdown()
 
 
@@ -88,6 +91,8 @@ def _schedule(waiting, root, pool, progress):
             for each in waiting
             if all(needed.is_finished(root) for needed in each.needs)
         ]
+        if not ready and not running:
+            raise RuntimeError(f"What these need is gone: {waiting}")
         for each in ready:
             waiting.remove(each)
             running[pool.submit(_run, each, root)] = each
@@ -95,17 +100,28 @@ def _schedule(waiting, root, pool, progress):
             running, return_when=concurrent.futures.FIRST_COMPLETED
         )
         for future in done:
-            future.result()
-            progress.finish(running.pop(future))
+            task = running.pop(future)
+            error = future.exception()
+            if error is not None:
+                error.add_note(f"In {task}: {task.find_folder(root)}")
+                raise error
+            progress.finish(task)
 
 
 def _start(messages):
     """Prepares a worker process."""
     global _messages
     _messages = messages
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _end_with_parent():
+    """Ends a worker whose parent was killed: another may do its work."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _run(task, root):

@@ -24,7 +24,6 @@ import argparse
 import dataclasses
 import os
 import pathlib
-import shlex
 
 # Before the first import of TensorFlow, here and in the workers.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -68,13 +67,11 @@ def main(argv=None):
     held_out = () if study.held_out is None else ("--held-out", study.held_out)
     return write_results(
         folder / (study.held_out or "all speakers"),
+        [
+            *("python", "examples/speech.py"),
+            *("--scale", arguments.scale, *held_out),
+        ],
         {
-            "command": shlex.join(
-                [
-                    *("python", "examples/speech.py"),
-                    *("--scale", arguments.scale, *held_out),
-                ]
-            ),
             "settings": dataclasses.asdict(study.scale),
             "versions": describe_versions(),
         },

@@ -17,6 +17,9 @@ from keras_distill.validation import check_number
 
 __all__ = ["match_class_prior", "shift_class_bias"]
 
+# Of the mean probabilities from the prior.
+_LARGEST_MISS = 1e-5
+
 
 def shift_class_bias(model, shifts):
     """Returns a model whose output layer has other biases.
@@ -100,7 +103,9 @@ def match_class_prior(
         takes.
 
     Raises:
-        ValueError: If the prior is not of the kind above.
+        ValueError: If the prior is not of the kind above, or the logits are
+            not finite.
+        RuntimeError: If no such biases are found.
     """
     from scipy import optimize
     from scipy.special import logsumexp
@@ -110,6 +115,11 @@ def match_class_prior(
         model, x, batch_size, from_logits=from_logits, verbose=verbose
     )
     logits = np.float64(logits).reshape(-1, logits.shape[-1])
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "Expected a model with finite logits. Received: NaN or infinity "
+            f"from {model!r}"
+        )
     prior = _check_prior(prior, logits.shape[-1])
 
     def evaluate(shifts):
@@ -128,6 +138,14 @@ def match_class_prior(
         method="L-BFGS-B",
         options={"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-9},
     )
+    # (`success` is also about a tolerance that no float has.)
+    missed = float(np.max(np.abs(found.jac)))
+    if missed > _LARGEST_MISS:
+        raise RuntimeError(
+            "No class biases were found with which the mean probabilities are "
+            f"the prior: they miss it by {missed:.2g}. Are the logits too far "
+            f"apart? Received: prior={prior}"
+        )
     return found.x - np.median(found.x)
 
 
@@ -145,11 +163,18 @@ def _find_output_layer(model):
         while _only_softmax(layer):
             layer, inputs = find_origin(inputs[0])
     bias = getattr(layer, "bias", None)
-    if bias is None or len(bias.shape) != 1:
+    activation = getattr(layer, "activation", None)
+    if (
+        bias is None
+        or len(bias.shape) != 1
+        or activation
+        not in (None, keras.activations.linear, keras.activations.softmax)
+    ):
         raise ValueError(
             "Expected a model that ends in a layer with a bias for each class, "
             "such as `keras.layers.Dense(classes)`, with or without a softmax "
-            f"behind it. Received: a model that ends in {layer!r}"
+            "behind it and no other activation. Received: a model that ends "
+            f"in {layer!r}"
         )
     return layer
 

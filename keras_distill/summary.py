@@ -84,7 +84,7 @@ def summarize(reports):
 
     Args:
         reports: List of `Comparison`s, one for each seed, of models of the
-            same names.
+            same names; or a single one.
 
     Returns:
         `ComparisonSummary`.
@@ -93,6 +93,8 @@ def summarize(reports):
         ValueError: If there is none, or they differ in the names of the models
             or in the number of examples.
     """
+    if isinstance(reports, Comparison):
+        reports = [reports]
     reports = list(reports)
     if not reports or not all(
         isinstance(report, Comparison) for report in reports

@@ -162,6 +162,11 @@ def subclassed():
             {},
             "a bias for each class",
         ),
+        (
+            lambda: sequential(keras.layers.Dense(CLASSES, activation="relu")),
+            {},
+            "no other activation",
+        ),
         (MODELS["dense"], {5: 1.0}, "Received: 5"),
         (MODELS["dense"], {"a": 1.0}, "Received: 'a'"),
         (MODELS["dense"], {1: np.nan}, "shifts=nan"),
@@ -181,3 +186,10 @@ def test_bad_prior(prior):
     x = np.zeros((3, FEATURES), "float32")
     with pytest.raises(ValueError, match="5 positive numbers that sum to 1"):
         calibration.match_class_prior(MODELS["dense"](), x, prior, verbose=0)
+
+
+def test_logits_that_are_not_finite():
+    logits = np.zeros((4, CLASSES), "float32")
+    logits[2, 1] = np.nan
+    with pytest.raises(ValueError, match="finite logits"):
+        calibration.match_class_prior(lambda x: x, logits, verbose=0)

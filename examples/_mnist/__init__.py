@@ -3,8 +3,8 @@
 data         the images: split, shifted, in batches
 networks     the paper's teacher and students
 recipes      how they are trained, at each scale
-runs         one training, which can be interrupted
-workers      many trainings, several at a time
+runs         one training: of which network, and on what
+study        what all experiments share
 experiments  what is trained for each part of section 3, and measured
-    paper        what the paper reports beside it
+paper        what the paper reports, beside it
 """

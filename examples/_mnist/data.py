@@ -85,12 +85,13 @@ def shift(images, numbers):
         Tensor like the images.
     """
     height, width = IMAGE_SHAPE
+    row = width + 2 * MOST_PIXELS
     margin = [MOST_PIXELS, MOST_PIXELS]
     padded = tf.pad(images, [[0, 0], margin, margin])
-    flat = tf.reshape(padded, [-1, (height + 4) * (width + 4)])
-    rows = np.arange(height)[:, None] * (width + 4)
+    flat = tf.reshape(padded, [-1, (height + 2 * MOST_PIXELS) * row])
+    rows = np.arange(height)[:, None] * row
     window = tf.constant((rows + np.arange(width)).reshape(-1), tf.int32)
-    corners = (numbers // _STEPS) * (width + 4) + numbers % _STEPS
+    corners = (numbers // _STEPS) * row + numbers % _STEPS
     pixels = tf.gather(flat, corners[:, None] + window, batch_dims=1)
     return tf.reshape(pixels, [-1, height, width])
 

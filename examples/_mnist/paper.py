@@ -47,6 +47,7 @@ def _compare_missing(cases):
         missing_classes.TRAINED: ("206", "133"),
         missing_classes.TUNED: ("109", "14"),
         missing_classes.MATCHED: ("", ""),
+        missing_classes.UNIFORM: ("", ""),
     }
     for way, (paper, paper_on_threes) in papers.items():
         errors_ = collect("without 3", way, "errors")
@@ -63,6 +64,7 @@ def _compare_missing(cases):
         missing_classes.TRAINED: "47.3 %",
         missing_classes.TUNED: "13.2 %",
         missing_classes.MATCHED: "",
+        missing_classes.UNIFORM: "",
     }
     for way, paper in papers.items():
         percent = [

@@ -23,7 +23,7 @@ class Recipe:
         max_norm: Largest norm of the weights into a unit of the teacher.
     """
 
-    epochs: float
+    epochs: int
     batch_size: int = 128
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -100,23 +100,30 @@ SCALES = {
     "small": Scale(
         train_size=10000,
         seeds=1,
-        teacher=Recipe(10, max_norm=2.0),
-        hard=Recipe(5),
+        teacher=Recipe(10, weight_decay=0.1, max_norm=2.0),
+        hard=Recipe(10),
         soft=Recipe(10),
-        hard_jitter=Recipe(5),
+        hard_jitter=Recipe(10),
         soft_jitter=Recipe(10),
         missing=Recipe(5),
         sweep=Recipe(3),
-        fractions=Recipe(3),
+        fractions=Recipe(3, batch_size=32),
         rates=Recipe(1, optimizer="sgd", decay=0.0),
     ),
     "tiny": Scale(
         train_size=2000,
         seeds=1,
-        teacher=Recipe(4, batch_size=32, max_norm=2.0),
-        hard=Recipe(2, batch_size=32),
+        teacher=Recipe(
+            6,
+            batch_size=32,
+            decay=1.5,
+            weight_decay=0.1,
+            dropout=0.1,
+            max_norm=2.0,
+        ),
+        hard=Recipe(4, batch_size=32),
         soft=Recipe(4, batch_size=32),
-        hard_jitter=Recipe(2, batch_size=32),
+        hard_jitter=Recipe(4, batch_size=32),
         soft_jitter=Recipe(4, batch_size=32),
         missing=Recipe(4, batch_size=32),
         sweep=Recipe(1, batch_size=32),

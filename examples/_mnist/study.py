@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 import keras_distill
-from _mnist import runs
+from _mnist import data
 from _mnist.data import Examples
 from _mnist.networks import STUDENT_WIDTH
 from _mnist.recipes import Scale
@@ -103,7 +103,7 @@ class Study:
     @property
     def judged_images(self):
         """The images that are judged on, as the networks see them."""
-        return runs.data.scale(self.judged.images)
+        return data.scale(self.judged.images)
 
     @property
     def prior(self):

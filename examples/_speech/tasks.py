@@ -239,7 +239,7 @@ class AcousticModel(Training):
         trained = self._compile(model, steps)
         development = self.development.load(root)
         history = folder / "history.csv"
-        callbacks = [keras.callbacks.CSVLogger(history, append=True)]
+        callbacks = []
         best = folder / "best.weights.h5"
         if self.early_stopping:
             callbacks.append(
@@ -251,6 +251,8 @@ class AcousticModel(Training):
                     initial_value_threshold=_find_best(history),
                 )
             )
+        # After the best weights: what it says is true of them.
+        callbacks.append(keras.callbacks.CSVLogger(history, append=True))
         fit_or_resume(
             trained,
             lambda before: self._make_batches(strings, steps, before, root),
@@ -268,7 +270,9 @@ class AcousticModel(Training):
     def load_history(self, root):
         """Returns a dict from the names of logs to a list by epochs."""
         with open(self.find_folder(root) / "history.csv") as file:
-            rows = list(csv.DictReader(file))
+            # An epoch that was interrupted at its very end comes twice.
+            rows = {row["epoch"]: row for row in csv.DictReader(file)}
+        rows = list(rows.values())
         return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
     def _compile(self, model, steps):

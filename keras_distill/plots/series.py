@@ -55,7 +55,7 @@ def draw_series(argument, measured, check, what, xlabel, ylabel, ax):
         series.items(), COLORS * (1 + len(series)), strict=False
     ):
         positions = [x for x in every if x in values]
-        lists = [_to_list(values[x]) for x in positions]
+        lists = [_to_list(argument, values[x]) for x in positions]
         at = [places[x] for x in positions]
         ax.plot(
             at,
@@ -107,7 +107,14 @@ def _format(position):
     return f"{position:,}" if isinstance(position, int) else f"{position:g}"
 
 
-def _to_list(measured):
-    return (
-        [measured] if isinstance(measured, numbers.Number) else list(measured)
-    )
+def _to_list(argument, measured):
+    """Returns a list of what one or several seeds gave."""
+    if isinstance(measured, numbers.Number):
+        return [measured]
+    measured = list(measured)
+    if not measured:
+        raise ValueError(
+            f"Expected `{argument}` to have a number, or a list of them, for "
+            "each key. Received: []"
+        )
+    return measured

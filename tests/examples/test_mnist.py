@@ -14,6 +14,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -111,7 +112,7 @@ def test_no_labels_are_needed_for_the_bias(results):
     for case, size in {"without 3": 1.0, "only 7 and 8": 1.0}.items():
         (found,) = results["experiments"]["missing-classes"][case]
         tuned = found["biases tuned on the images judged on"]
-        matched = found["biases matched to the prior"]
+        matched = found["biases matched to the frequencies of the classes"]
         assert matched["shift"] == pytest.approx(tuned["shift"], abs=size)
         # It sets all biases, the other way that of the missing classes alone.
         assert matched["errors"] < 1.1 * tuned["errors"]
@@ -208,13 +209,12 @@ def test_other_experiments(mnist, experiments, output, results, monkeypatch):
         assert (output / "tiny" / "test" / f"{name}.png").exists()
 
 
-def test_a_killed_command_goes_on_where_it_was(
-    mnist, runs, results, output, tmp_path
-):
+def kill_when(tmp_path, workers, pattern):
+    """Runs the example, and kills it when a file of this pattern appears."""
     arguments = [
         str(ROOT / "examples" / "mnist.py"),
         "logit-matching",
-        *f"--scale tiny --workers 1 --output {tmp_path}".split(),
+        *f"--scale tiny --workers {workers} --output {tmp_path}".split(),
     ]
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -222,21 +222,68 @@ def test_a_killed_command_goes_on_where_it_was(
         stderr=subprocess.DEVNULL,
         env={**os.environ, "MPLBACKEND": "agg"},
     )
-    pattern = "tiny/runs/teacher-*/backup/training_metadata.json"
-    deadline = time.monotonic() + 120
-    while not (found := list(tmp_path.glob(pattern))):
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob(pattern)):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list(tmp_path.glob("tiny/runs/*/model.keras"))
-    (backup,) = found
-    assert 1 <= json.loads(backup.read_text())["epoch"] < 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_command_goes_on_where_it_was(
+    mnist, results, output, tmp_path, workers
+):
+    kill_when(tmp_path, workers, "tiny/runs/teacher-*/backup/2")
+    (folder,) = tmp_path.glob("tiny/runs/teacher-*")
+    assert not (folder / "model.keras").exists()
+    # No worker outlives it, and does the same work once more.
+    epochs = sorted(path.name for path in folder.glob("backup/*"))
+    time.sleep(1)
+    assert epochs == sorted(path.name for path in folder.glob("backup/*"))
     call(mnist, tmp_path, "logit-matching")
     for resumed in tmp_path.glob("tiny/runs/*/model.keras"):
-        whole = output / resumed.relative_to(tmp_path)
-        assert_same_weights(resumed, whole)
+        assert_same_weights(resumed, output / resumed.relative_to(tmp_path))
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_resumes_with_its_dropout(mnist, tmp_path, epochs):
+    training = importlib.import_module("_training")
+
+    def make_model():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(8),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    y = x[:, :1]
+
+    def make_batches(before):
+        batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+        return batches.repeat(2 - before)
+
+    def fit(model, epochs, folder):
+        training.fit_or_resume(
+            model, make_batches, 4, epochs, folder, lambda share: None
+        )
+        return model.get_weights()
+
+    expected = fit(make_model(), 2, tmp_path / "whole")
+    fit(make_model(), epochs, tmp_path / "parts")
+    # Whoever was killed in the middle of a backup left this behind.
+    (tmp_path / "parts" / "backup" / "unfinished").mkdir()
+    found = fit(make_model(), 2, tmp_path / "parts")
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_workers_train_the_same(mnist, results, output, tmp_path):
@@ -350,6 +397,17 @@ def test_batches(data, jitter):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("scale", ["full", "small", "tiny"])
+def test_every_run_has_a_batch(mnist, experiments, data, runs, tmp_path, scale):
+    study = mnist.make_study(
+        mnist.parse_arguments(["--scale", scale, "--output", str(tmp_path)])
+    )
+    planned = {run for each in experiments.values() for run in each.plan(study)}
+    for run in planned:
+        examples = study.train.take(runs.select(run, study.train))
+        assert data.count_steps(examples, run.recipe.batch_size) > 0
+
+
 def test_too_few_images_for_a_batch(data):
     examples = data.Examples(np.zeros((5, 28, 28)), np.zeros(5))
     with pytest.raises(ValueError, match="Received: 5"):
@@ -370,7 +428,8 @@ def test_variance_of_the_gradient(experiments):
         [(x[:, :, None] * delta[:, None]).reshape(20, -1), delta], axis=-1
     )
     mean = gradients.mean(axis=0)
-    expected = np.sum((gradients - mean) ** 2) / 20 / np.sum(mean**2)
+    trace = np.sum((gradients - mean) ** 2) / 19
+    expected = trace / (np.sum(mean**2) - trace / 20)
     found = experiments["gradients"].measure_variance(
         model,
         x,

@@ -332,7 +332,9 @@ def test_results_are_written(results, output):
     folder = output / "tiny" / "all speakers"
     written = json.loads((folder / "results.json").read_text())
     assert written["experiments"] == results
-    assert written["command"] == "python examples/speech.py --scale tiny"
+    assert written["command"] == (
+        "python examples/speech.py --scale tiny align ensemble small-data"
+    )
     for name in ("align", "ensemble", "small-data"):
         assert (folder / f"{name}.md").read_text().startswith("| ")
     picture = (folder / "small_data.png").read_bytes()

@@ -301,6 +301,7 @@ def test_accuracy_against_size(report):
         ),
         (lambda: plots.error_against_examples({}), "Received: {}"),
         (lambda: plots.error_against_examples({0: 3}), "Received: 0"),
+        (lambda: plots.error_against_examples({5: []}), r"Received: \[\]"),
         (
             lambda: plots.error_against_learning_rate({math.inf: 3}),
             "Received: inf",

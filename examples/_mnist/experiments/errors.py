@@ -23,8 +23,8 @@ def measure(study):
         "models": summary.to_dict(),
         "table": summary.to_markdown(),
         "mcnemar": {
-            row: [report.mcnemar(row, HARD)._asdict() for report in reports]
-            for row in (SOFT, SOFT_JITTER)
+            soft: [report.mcnemar(soft, hard)._asdict() for report in reports]
+            for soft, hard in ((SOFT, HARD), (SOFT_JITTER, HARD_JITTER))
         },
     }
 
@@ -35,8 +35,9 @@ def show(results, folder):
         each["p_value"] for rows in results["mcnemar"].values() for each in rows
     ]
     return (
-        f"{results['table']}\n\nMcNemar's test, distilled against labels, "
-        f"each seed, with and without jitter: p <= {max(p_values):.1g}."
+        f"{results['table']}\n\nMcNemar's test of each seed, distilled against "
+        "labels, both without jitter and both with: the largest p is "
+        f"{max(p_values):.2g}."
     )
 
 

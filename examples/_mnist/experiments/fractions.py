@@ -37,7 +37,7 @@ def show(results, folder):
         name: {counts[f]: results[name][str(f)] for f in FRACTIONS}
         for name in (HARD, SOFT)
     }
-    figure = plots.error_against_examples(errors)
+    figure = plots.error_against_examples(errors, "errors")
     figure.axes[0].set_yscale("log")
     figure.savefig(folder / "fractions.png", dpi=150)
     return format_markdown(

@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from _mnist import data
@@ -20,6 +21,7 @@ LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _STEPS = 100
 _STAGES = ("before training", f"after {_STEPS} steps")
 _STEPS_LEARNING_RATE = 0.01
+_BATCH_SIZE = 128
 _IMAGES = 1000
 
 
@@ -53,7 +55,7 @@ def show(results, folder):
         name: {rate: row[str(rate)] for rate in LEARNING_RATES}
         for name, row in results["errors"].items()
     }
-    figure = plots.error_against_learning_rate(errors)
+    figure = plots.error_against_learning_rate(errors, "errors")
     figure.axes[0].set_yscale("log")
     figure.savefig(folder / "learning_rates.png", dpi=150)
     variance = format_markdown(
@@ -94,7 +96,8 @@ def measure_variance(model, images, targets, loss):
 
         (E |g|^2 - |E g|^2) / |E g|^2
 
-    A factor of the loss does not change it.
+    A factor of the loss does not change it. Both are estimated without bias:
+    the mean of n examples varies itself, by the trace / n.
 
     Args:
         model: The network.
@@ -118,9 +121,11 @@ def measure_variance(model, images, targets, loss):
         return total
 
     images, targets = tf.constant(images), tf.constant(targets)
-    mean_square = float(sum_squares(images, targets)) / len(images)
+    count = len(images)
+    mean_square = float(sum_squares(images, targets)) / count
     square_mean = float(_square(compute_gradients(images, targets)))
-    return (mean_square - square_mean) / square_mean
+    trace = (mean_square - square_mean) * count / (count - 1)
+    return trace / (square_mean - trace / count)
 
 
 def _measure_seed(study, seed):
@@ -128,12 +133,14 @@ def _measure_seed(study, seed):
     images = data.scale(study.train.images[:_IMAGES])
     teacher = study.plan_teacher(seed)
     shifts = teacher.load_soft_targets(study.root)
-    # A batch of 128 in each step, of images that it is not measured on.
-    seen = slice(-128 * _STEPS, None)
+    # Of images that it is not measured on, as many as the steps need.
+    seen = _IMAGES + np.resize(
+        np.arange(len(study.train.labels) - _IMAGES), _BATCH_SIZE * _STEPS
+    )
     targets = {HARD: study.train.labels, SOFT: shifts[data.NO_SHIFT]}
     losses = {
         HARD: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        SOFT: runs.make_soft_loss(20.0),
+        SOFT: runs.make_soft_loss(runs.Run.temperature),
     }
     measured = {}
     for name in (HARD, SOFT):
@@ -152,7 +159,7 @@ def _measure_seed(study, seed):
         student.fit(
             data.scale(study.train.images[seen]),
             targets[name][seen],
-            batch_size=128,
+            batch_size=_BATCH_SIZE,
             verbose=0,
         )
         after = measure_variance(

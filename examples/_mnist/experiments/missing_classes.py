@@ -18,10 +18,11 @@ CASES = {
 # How the biases are set: not at all, the paper's way, and without labels.
 TRAINED = "as trained"
 TUNED = "biases tuned on the images judged on"
-MATCHED = "biases matched to the prior"
+MATCHED = "biases matched to the frequencies of the classes"
+UNIFORM = "biases matched to equal frequencies"
 
 # The shifts that are tried on the images that the student is judged on.
-_GRID = np.arange(0, 20, 0.1)
+_GRID = np.arange(0, 40, 0.1)
 
 
 def plan(study):
@@ -85,15 +86,9 @@ def _measure(study, seed, case):
     student = _plan(study, seed, case).load(study.root)
     logits = _predict(student, study.judged_images)
     tuned = _tune(logits, study.judged.labels, shifted, sign)
-    matched = keras_distill.calibration.match_class_prior(
-        student,
-        data.scale(study.train.images),
-        study.prior,
-        batch_size=1000,
-        verbose=0,
+    matched, uniform = (
+        _match(student, study, prior, shifted) for prior in (study.prior, None)
     )
-    # Only differences count: what the seen classes have is taken off.
-    matched = matched - np.median(matched[list(_others(shifted))])
     return {
         way: {
             "shift": float(np.mean(shifts[list(shifted)])),
@@ -104,6 +99,7 @@ def _measure(study, seed, case):
             TRAINED: np.zeros(data.CLASSES),
             TUNED: tuned,
             MATCHED: matched,
+            UNIFORM: uniform,
         }.items()
     }
 
@@ -124,23 +120,37 @@ def _judge(student, shifts, seen, study):
 
 
 def _tune(logits, labels, shifted, sign):
-    """Returns the shifts with the fewest errors: the paper's way."""
+    """Returns the shift with the fewest errors: the paper's way."""
     direction = np.zeros(data.CLASSES)
     direction[list(shifted)] = sign
     errors = [
         np.sum((logits + shift * direction).argmax(axis=-1) != labels)
         for shift in _GRID
     ]
-    # The middle of all that are equally good.
-    best = _GRID[np.flatnonzero(errors == np.min(errors))]
-    return np.median(best) * direction
+    best = np.flatnonzero(errors == np.min(errors))
+    # Of several that are equally good, one in the middle.
+    return _GRID[best[len(best) // 2]] * direction
+
+
+def _match(student, study, prior, shifted):
+    """Returns the shifts that no label is needed for.
+
+    They come from all training images, also of classes that the student has
+    not seen.
+    """
+    shifts = keras_distill.calibration.match_class_prior(
+        student,
+        data.scale(study.train.images),
+        prior,
+        batch_size=1000,
+        verbose=0,
+    )
+    # Only differences count: what the other classes have is taken off.
+    others = np.setdiff1d(np.arange(data.CLASSES), shifted)
+    return shifts - np.median(shifts[others])
 
 
 def _predict(model, images):
     return np.float64(
         keras_distill.predict_logits(model, images, 1000, verbose=0)
     )
-
-
-def _others(shifted):
-    return set(range(data.CLASSES)) - set(shifted)

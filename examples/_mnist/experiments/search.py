@@ -4,7 +4,9 @@ Each differs from the recipe of its scale in what its name says.
 """
 
 import dataclasses
+import functools
 
+from _mnist.study import HARD
 from _mnist.study import SOFT
 from _mnist.study import TEACHER
 from keras_distill.tables import format_markdown
@@ -14,7 +16,8 @@ TITLE = "The search for the recipes"
 
 CHOSEN = "as chosen"
 
-# Changes of the recipe of a teacher.
+# Changes of the recipe of a teacher. Those of `epochs` and `learning_rate` are
+# factors.
 TEACHERS = {
     CHOSEN: {},
     "no weight decay": {"weight_decay": 0.0},
@@ -24,23 +27,38 @@ TEACHERS = {
     "dropout 0.4": {"dropout": 0.4},
     "dropout 0.5, of pixels 0.2": {"dropout": 0.5, "input_dropout": 0.2},
     "half the epochs": {"epochs": 0.5},
-    "half the learning rate": {"learning_rate": 5e-4},
+    "half the learning rate": {"learning_rate": 0.5},
     "batches of 256": {"batch_size": 256},
-    "gradient descent": {"optimizer": "sgd", "learning_rate": 0.03},
+    "momentum, 30 times the learning rate": {
+        "optimizer": "sgd",
+        "learning_rate": 30.0,
+    },
 }
 
-# Changes of the recipe of a student, and of what it learns.
-STUDENTS = {
+# Changes of the recipe of a student that learns from labels.
+HARD_STUDENTS = {
+    CHOSEN: {},
+    "half the epochs": {"epochs": 0.5},
+    "twice the epochs": {"epochs": 2.0},
+    "batches of 64": {"batch_size": 64},
+    "a third of the learning rate": {"learning_rate": 1 / 3},
+}
+
+# Changes of the recipe of a distilled student, and of what it learns.
+SOFT_STUDENTS = {
     CHOSEN: ({}, {}),
     "a tenth of hard loss": ({}, {"alpha": 0.9}),
     "T = 4": ({}, {"temperature": 4.0}),
-    "batches of 16": ({"batch_size": 16, "epochs": 0.5}, {}),
+    "batches of 16, half the epochs": ({"batch_size": 16, "epochs": 0.5}, {}),
     "batches of 128": ({"batch_size": 128}, {}),
-    "three times the learning rate": ({"learning_rate": 3e-3}, {}),
-    "a third of the learning rate": ({"learning_rate": 3e-4}, {}),
+    "three times the learning rate": ({"learning_rate": 3.0}, {}),
+    "a third of the learning rate": ({"learning_rate": 1 / 3}, {}),
     "half the epochs": ({"epochs": 0.5}, {}),
     "twice the epochs": ({"epochs": 2.0}, {}),
-    "gradient descent": ({"optimizer": "sgd", "learning_rate": 0.01}, {}),
+    "momentum, ten times the learning rate": (
+        {"optimizer": "sgd", "learning_rate": 10.0},
+        {},
+    ),
 }
 
 
@@ -58,7 +76,7 @@ def measure(study):
             for (of, setting), each in errors.items()
             if of == name
         }
-        for name in (TEACHER, SOFT)
+        for name in (TEACHER, HARD, SOFT)
     }
 
 
@@ -78,29 +96,46 @@ def show(results, folder):
 
 def _plan(study):
     """Returns a dict from network and setting to a run for each seed."""
-    planned = {
-        (TEACHER, setting): [
-            dataclasses.replace(
-                study.plan_teacher(seed),
-                recipe=_change(study.scale.teacher, **changes),
-            )
-            for seed in study.seeds
-        ]
+    scale = study.scale
+    makers = {
+        (TEACHER, setting): functools.partial(
+            _plan_teacher, study, _change(scale.teacher, **changes)
+        )
         for setting, changes in TEACHERS.items()
     }
-    return planned | {
-        (SOFT, setting): [
-            study.plan_student(
-                seed, SOFT, _change(study.scale.soft, **changes), **task
-            )
-            for seed in study.seeds
-        ]
-        for setting, (changes, task) in STUDENTS.items()
+    makers |= {
+        (HARD, setting): functools.partial(
+            study.plan_student,
+            name=HARD,
+            recipe=_change(scale.hard, **changes),
+            soft=False,
+        )
+        for setting, changes in HARD_STUDENTS.items()
+    }
+    makers |= {
+        (SOFT, setting): functools.partial(
+            study.plan_student,
+            name=SOFT,
+            recipe=_change(scale.soft, **changes),
+            **task,
+        )
+        for setting, (changes, task) in SOFT_STUDENTS.items()
+    }
+    return {
+        key: [make(seed=seed) for seed in study.seeds]
+        for key, make in makers.items()
     }
 
 
-def _change(recipe, epochs=1.0, **changes):
-    """Returns another recipe, with so many times the epochs."""
+def _plan_teacher(study, recipe, seed):
+    return dataclasses.replace(study.plan_teacher(seed), recipe=recipe)
+
+
+def _change(recipe, epochs=1.0, learning_rate=1.0, **changes):
+    """Returns another recipe: two changes are factors."""
     return dataclasses.replace(
-        recipe, epochs=max(1, round(epochs * recipe.epochs)), **changes
+        recipe,
+        epochs=max(1, round(epochs * recipe.epochs)),
+        learning_rate=learning_rate * recipe.learning_rate,
+        **changes,
     )

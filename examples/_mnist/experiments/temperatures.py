@@ -33,7 +33,7 @@ def show(results, folder):
         f"{width} units": {float(t): each for t, each in row.items()}
         for width, row in results.items()
     }
-    figure = plots.error_against_temperature(errors)
+    figure = plots.error_against_temperature(errors, "errors")
     figure.axes[0].set_yscale("log")
     figure.savefig(folder / "temperatures.png", dpi=150)
     return format_markdown(
