@@ -85,6 +85,7 @@ def main(argv=None):
         experiments,
         study,
     )
+    (folder / "settings.md").write_text(study.scale.to_markdown() + "\n")
     if arguments.split == "test":
         table = format_comparison(results["experiments"])
         (folder / "paper.md").write_text(table + "\n")

@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+from keras_distill.tables import format_markdown
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -79,6 +81,45 @@ class Scale:
     sweep: Recipe
     fractions: Recipe
     rates: Recipe
+
+    def to_markdown(self):
+        """Returns a table of all recipes in Markdown."""
+        networks = {
+            "teacher": self.teacher,
+            "student, labels": self.hard,
+            "student, distilled": self.soft,
+            "student, labels, jitter": self.hard_jitter,
+            "student, distilled, jitter": self.soft_jitter,
+            "student, classes missing": self.missing,
+            "students of all temperatures and widths": self.sweep,
+            "students with all of the data": self.fractions,
+            "students of all learning rates": self.rates,
+        }
+        fields = {
+            "epochs": "epochs",
+            "batch_size": "batch",
+            "optimizer": "optimizer",
+            "learning_rate": "learning rate",
+            "decay": "falls with power",
+            "weight_decay": "weight decay",
+            "dropout": "dropout",
+            "max_norm": "largest norm",
+        }
+        return format_markdown(
+            [
+                ["network", *fields.values()],
+                *(
+                    [
+                        name,
+                        *(
+                            str(getattr(recipe, field) or "")
+                            for field in fields
+                        ),
+                    ]
+                    for name, recipe in networks.items()
+                ),
+            ]
+        )
 
 
 SCALES = {

@@ -464,6 +464,8 @@ def test_the_page_shows_what_was_measured(mnist, experiments, tmp_path):
     for name, found in results.items():
         table = experiments[name].show(found, tmp_path)
         assert (page / f"{name}.md").read_text() == table + "\n"
+    table = mnist.SCALES["full"].to_markdown()
+    assert (page / "settings.md").read_text() == table + "\n"
     table = mnist.format_comparison(results)
     assert (page / "paper.md").read_text() == table + "\n"
     pictures = {path.name for path in tmp_path.glob("*.png")}
