@@ -90,8 +90,15 @@ def test_distilled_beats_labels(results):
     ]
     assert errors["teacher"] < errors["student, labels"] < 2000
     assert errors["student, distilled"] < errors["student, labels"]
+    # With jitter, too, it is nearer to a teacher that is hardly better here
+    # than what labels of shifted images teach.
+    assert errors["student, distilled, jitter"] < errors["student, labels"]
+    divergence = {
+        name: each["teacher_kl_divergence"][0] for name, each in models.items()
+    }
     assert (
-        errors["student, distilled, jitter"] < errors["student, labels, jitter"]
+        divergence["student, distilled, jitter"]
+        < divergence["student, labels, jitter"] / 1.5
     )
     agreement = models["student, distilled"]["teacher_agreement"]
     assert agreement > models["student, labels"]["teacher_agreement"]
