@@ -93,7 +93,10 @@ class Scale:
             "student, classes missing": self.missing,
             "students of all temperatures and widths": self.sweep,
             "students with all of the data": self.fractions,
-            "students of all learning rates": self.rates,
+            # Theirs is in their own table.
+            "students of all learning rates": dataclasses.replace(
+                self.rates, learning_rate=0.0
+            ),
         }
         fields = {
             "epochs": "epochs",
