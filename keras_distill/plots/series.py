@@ -9,6 +9,7 @@ from keras_distill.plots.style import COLORS
 from keras_distill.plots.style import INK
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
+from keras_distill.validation import check_number
 
 # How much further right than the largest number infinity is drawn.
 _INFINITY = 2.5
@@ -82,16 +83,7 @@ def draw_series(argument, measured, check, what, xlabel, ylabel, ax):
 
 def check_positive(argument, position):
     """Returns a number above 0, or raises `ValueError`."""
-    if (
-        isinstance(position, bool)
-        or not isinstance(position, numbers.Real)
-        or not 0 < position < math.inf
-    ):
-        raise ValueError(
-            f"Expected the keys of `{argument}` to be positive numbers. "
-            f"Received: {position!r}"
-        )
-    return position
+    return check_number(argument, position, low=0.0, low_allowed=False)
 
 
 def _find_places(every):
