@@ -64,7 +64,7 @@ def assert_same_weights(first, second):
         np.concatenate([each.ravel() for each in model.get_weights()])
         for model in map(keras.models.load_model, (first, second))
     )
-    assert np.linalg.norm(ours - theirs) < 0.01 * np.linalg.norm(theirs)
+    assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
 
 
 @pytest.fixture(scope="module")
