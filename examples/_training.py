@@ -14,6 +14,9 @@ import shutil
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from _common import STEPS_PER_EXECUTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +214,71 @@ def _list_seeds(model):
     return [each for each in model.variables if id(each) not in known]
 
 
-def save_array(array, path):
-    """Writes an array to a file of any name."""
-    with open(path, "wb") as file:
-        np.save(file, array)
+def count_epoch_steps(examples, batch_size):
+    """Returns the number of batches in an epoch of `draw_batches`.
+
+    It is a multiple of `STEPS_PER_EXECUTION`, or below it. The examples that
+    are left over are others in each epoch.
+    """
+    steps = examples // batch_size
+    if steps < 1:
+        raise ValueError(
+            f"Expected at least {batch_size} examples, a batch of them. "
+            f"Received: {examples}"
+        )
+    return steps - steps % min(steps, STEPS_PER_EXECUTION)
+
+
+def draw_batches(
+    examples, batch_size, epochs, seed, first_epoch=0, draw=lambda seeds: ()
+):
+    """Returns which examples are in the batches of a training.
+
+    What is drawn depends on the seed and the number of the epoch alone, so that
+    a training that is resumed sees what it would have seen.
+
+    Args:
+        examples: Number of examples.
+        batch_size: Number of examples in a batch.
+        epochs: Number of epochs.
+        seed: Integer.
+        first_epoch: Epochs that were before.
+        draw: Function from seeds, as `tf.random.stateless_uniform` takes them,
+            to a tuple of tensors of shape `(examples,)`: what else is drawn
+            for each place in an epoch.
+
+    Returns:
+        A `tf.data.Dataset` of tuples: indices, and what else is drawn.
+    """
+    steps = count_epoch_steps(examples, batch_size)
+
+    def draw_epoch(epoch):
+        seeds = tf.stack([tf.constant(seed, epoch.dtype), epoch])
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(examples), seed=seeds
+        )
+        each = tf.data.Dataset.from_tensor_slices((order, *draw(seeds)))
+        return each.batch(batch_size).take(steps)
+
+    return tf.data.Dataset.range(first_epoch, epochs).flat_map(draw_epoch)
+
+
+def draw_share(labels, fraction, seed):
+    """Draws a share of the examples, the same of each class.
+
+    Args:
+        labels: Array of the class of each example.
+        fraction: The share. Of a small class it is one example at least.
+        seed: Integer.
+
+    Returns:
+        Sorted array of indices.
+    """
+    if fraction == 1:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    drawn = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        drawn.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(drawn))

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 
 import keras
 import tensorflow as tf
@@ -32,6 +33,7 @@ def do_all(tasks, root, workers):
         f"{len(waiting)} tasks, {len(every) - len(waiting)} are done.",
         flush=True,
     )
+    start = time.monotonic()
     progress = _Progress(waiting)
     if workers == 1:
         for each in waiting:
@@ -39,6 +41,7 @@ def do_all(tasks, root, workers):
             progress.finish(each)
     else:
         _do_in_processes(waiting, root, workers, progress)
+    print(f"They took {(time.monotonic() - start) / 60:.1f} minutes.")
 
 
 def _add_needed(tasks):

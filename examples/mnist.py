@@ -33,10 +33,8 @@ The results, with the command, the versions and all settings, go to
 `results.json` in the output folder, and the tables and figures beside it.
 """
 
-import argparse
 import dataclasses
 import os
-import pathlib
 
 # Before the first import of TensorFlow, here and in the workers.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -44,14 +42,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
 from _common import positive_integer
+from _experiments import choose_experiments
+from _experiments import describe_versions
+from _experiments import make_parser
+from _experiments import write_results
 from _mnist import data
 from _mnist.experiments import ALL
 from _mnist.experiments import SEARCH
 from _mnist.paper import format_comparison
 from _mnist.recipes import SCALES
 from _mnist.study import Study
-from _results import describe_versions
-from _results import write_results
 from _workers import do_all
 
 
@@ -68,7 +68,7 @@ def main(argv=None):
     # It warns of as many compiled functions as there are networks.
     tf.get_logger().setLevel("ERROR")
     study = make_study(arguments)
-    experiments = {name: (ALL | SEARCH)[name] for name in arguments.experiments}
+    experiments = arguments.experiments
     do_all(
         [run for each in experiments.values() for run in each.plan(study)],
         study.root,
@@ -94,22 +94,7 @@ def main(argv=None):
 
 def parse_arguments(argv):
     """Returns the command-line arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "experiments",
-        nargs="*",
-        metavar="experiment",
-        help=f"which of {', '.join(ALL)} (default: all)",
-    )
-    parser.add_argument(
-        "--scale",
-        choices=list(SCALES),
-        default="full",
-        help="numbers of images and epochs (default: %(default)s)",
-    )
+    parser = make_parser(__doc__, ALL, SCALES, "full", "output/mnist")
     parser.add_argument(
         "--seeds",
         type=positive_integer,
@@ -121,30 +106,14 @@ def parse_arguments(argv):
         default="test",
         help="which images the networks are judged on (default: %(default)s)",
     )
-    parser.add_argument(
-        "--workers",
-        type=positive_integer,
-        default=os.cpu_count(),
-        help="networks that are trained at a time (default: one a core)",
-    )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        default=pathlib.Path("output/mnist"),
-        help="folder of networks, results and figures (default: %(default)s)",
-    )
     arguments = parser.parse_args(argv)
-    unknown = set(arguments.experiments) - set(ALL) - set(SEARCH)
-    if unknown:
-        parser.error(
-            f"Expected experiments among {', '.join(ALL)}. "
-            f"Got: {', '.join(sorted(unknown))}"
-        )
+    arguments.experiments = choose_experiments(
+        parser, arguments.experiments, ALL | SEARCH, ALL
+    )
     if set(arguments.experiments) & set(SEARCH) and arguments.split == "test":
         parser.error(
             "No setting is chosen on the test images: --split validation"
         )
-    arguments.experiments = arguments.experiments or list(ALL)
     return arguments
 
 

@@ -20,20 +20,20 @@ The results, with the command, the versions and all settings, go to
 `results.json` in the output folder, and the tables and figures beside it.
 """
 
-import argparse
 import dataclasses
 import os
-import pathlib
 
 # Before the first import of TensorFlow, here and in the workers.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from _common import positive_integer
-from _results import describe_versions
-from _results import write_results
+from _experiments import choose_experiments
+from _experiments import describe_versions
+from _experiments import make_parser
+from _experiments import write_results
 from _speech.experiments import ALL
+from _speech.recordings import SPEAKERS
 from _speech.study import SCALES
 from _speech.study import Study
 from _workers import do_all
@@ -53,7 +53,7 @@ def main(argv=None):
     tf.get_logger().setLevel("ERROR")
     folder = arguments.output / arguments.scale
     study = Study(SCALES[arguments.scale], folder / "tasks", arguments.held_out)
-    experiments = {name: ALL[name] for name in arguments.experiments}
+    experiments = arguments.experiments
     for step in ("plan", "plan_chosen"):
         do_all(
             [
@@ -82,47 +82,16 @@ def main(argv=None):
 
 def parse_arguments(argv):
     """Returns the command-line arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "experiments",
-        nargs="*",
-        metavar="experiment",
-        help=f"which of {', '.join(ALL)} (default: all)",
-    )
-    parser.add_argument(
-        "--scale",
-        choices=list(SCALES),
-        default="paper",
-        help="numbers of networks and epochs (default: %(default)s)",
-    )
+    parser = make_parser(__doc__, ALL, SCALES, "paper", "output/speech")
     parser.add_argument(
         "--held-out",
-        metavar="speaker",
+        choices=SPEAKERS,
         help="a speaker who is for the test alone (default: none)",
     )
-    parser.add_argument(
-        "--workers",
-        type=positive_integer,
-        default=os.cpu_count(),
-        help="networks that are trained at a time (default: one a core)",
-    )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        default=pathlib.Path("output/speech"),
-        help="folder of networks, results and figures (default: %(default)s)",
-    )
     arguments = parser.parse_args(argv)
-    unknown = set(arguments.experiments) - set(ALL)
-    if unknown:
-        parser.error(
-            f"Expected experiments among {', '.join(ALL)}. "
-            f"Got: {', '.join(sorted(unknown))}"
-        )
-    arguments.experiments = arguments.experiments or list(ALL)
+    arguments.experiments = choose_experiments(
+        parser, arguments.experiments, ALL, ALL
+    )
     return arguments
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from _training import draw_batches
+
 IMAGE_SHAPE = (28, 28)
 CLASSES = 10
 TRAIN_SIZE = 60000
@@ -16,9 +18,6 @@ MOST_PIXELS = 2
 _STEPS = 2 * MOST_PIXELS + 1
 SHIFTS = _STEPS**2
 NO_SHIFT = SHIFTS // 2
-
-# Training steps between two visits to Python.
-STEPS_PER_EXECUTION = 20
 
 
 class Examples(typing.NamedTuple):
@@ -108,14 +107,11 @@ def make_batches(
 ):
     """Returns the batches of a training, or of the rest of it.
 
-    Order and shifts depend on the seed and the number of the epoch alone, so
-    that a training that is resumed sees what it would have seen.
-
     Args:
         examples: `Examples`.
         batch_size: Number of examples in a batch.
         epochs: Number of epochs.
-        seed: Integer.
+        seed: Integer, of their order and shifts.
         jitter: Whether each image is shifted, another way each time.
         soft_targets: Array of shape `(shifts, examples, 10)`: the teacher's
             logits for each shift if there is jitter, for none otherwise.
@@ -126,21 +122,16 @@ def make_batches(
         the labels, if there are any, in the form that `Distiller.fit` takes.
     """
     count = len(examples.labels)
-    steps = count_steps(examples, batch_size)
     images = tf.constant(examples.images)
     labels = tf.constant(examples.labels)
     logits = None if soft_targets is None else tf.constant(soft_targets)
 
-    def draw(epoch):
-        seeds = tf.stack([tf.constant(seed, epoch.dtype), epoch])
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(count), seed=seeds
+    def draw_shifts(seeds):
+        return (
+            tf.random.stateless_uniform(
+                [count], seeds, maxval=SHIFTS, dtype=tf.int32
+            ),
         )
-        numbers = tf.random.stateless_uniform(
-            [count], seeds, maxval=SHIFTS, dtype=tf.int32
-        )
-        each = tf.data.Dataset.from_tensor_slices((order, numbers))
-        return each.batch(batch_size).take(steps)
 
     def look_up(indices, numbers):
         batch = tf.gather(images, indices)
@@ -154,20 +145,7 @@ def make_batches(
         rows = tf.gather_nd(logits, tf.stack([which, indices], axis=1))
         return batch, {"labels": targets, "soft_targets": rows}
 
-    numbers = tf.data.Dataset.range(first_epoch, epochs)
-    return numbers.flat_map(draw).map(look_up).prefetch(2)
-
-
-def count_steps(examples, batch_size):
-    """Returns the number of batches in an epoch of `make_batches`.
-
-    It is a multiple of `STEPS_PER_EXECUTION`, or below it. The images that are
-    left over are others in each epoch.
-    """
-    steps = len(examples.labels) // batch_size
-    if steps < 1:
-        raise ValueError(
-            f"Expected at least {batch_size} images, a batch of them. "
-            f"Received: {len(examples.labels)}"
-        )
-    return steps - steps % min(steps, STEPS_PER_EXECUTION)
+    drawn = draw_batches(
+        count, batch_size, epochs, seed, first_epoch, draw_shifts
+    )
+    return drawn.map(look_up).prefetch(2)

@@ -15,13 +15,13 @@ def build_teacher(input_dropout, dropout, max_norm):
     Args:
         input_dropout: Share of the pixels that is dropped.
         dropout: Share of the hidden units that is dropped.
-        max_norm: Largest norm of the weights into a hidden unit.
+        max_norm: Largest norm of the weights into a hidden unit, or `None`.
     """
     return _build(
         TEACHER_WIDTH,
         input_dropout=input_dropout,
         dropout=dropout,
-        kernel_constraint=keras.constraints.MaxNorm(max_norm),
+        kernel_constraint=max_norm and keras.constraints.MaxNorm(max_norm),
         name="teacher",
     )
 

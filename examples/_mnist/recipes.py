@@ -18,8 +18,8 @@ class Recipe:
         learning_rate: The first learning rate.
         decay: The power with which it falls to 0 over the training: 1 is a
             straight line. 0 means that it does not fall.
-        weight_decay: Adam's, decoupled from the gradient (AdamW): the share of
-            a weight that is taken off in each step, at a learning rate of 1.
+        weight_decay: The share of a weight that is taken off in each step, at
+            a learning rate of 1, beside the gradient's step.
         input_dropout: Share of the pixels that the teacher drops.
         dropout: Share of the hidden units that the teacher drops.
         max_norm: Largest norm of the weights into a unit of the teacher.
@@ -42,14 +42,13 @@ class Recipe:
             rate = keras.optimizers.schedules.PolynomialDecay(
                 rate, steps, end_learning_rate=0.0, power=self.decay
             )
-        return {
-            "adam": lambda: keras.optimizers.Adam(
-                rate, weight_decay=self.weight_decay or None
-            ),
-            "sgd": lambda: keras.optimizers.SGD(
-                rate, momentum=0.9, nesterov=True
-            ),
-        }[self.optimizer]()
+        options = {
+            "learning_rate": rate,
+            "weight_decay": self.weight_decay or None,
+        }
+        if self.optimizer == "sgd":
+            return keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
+        return keras.optimizers.Adam(**options)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,13 @@ import keras
 import numpy as np
 
 import keras_distill
+from _common import STEPS_PER_EXECUTION
 from _mnist import data
 from _mnist import networks
 from _mnist.recipes import Recipe
 from _training import Training
+from _training import count_epoch_steps
+from _training import draw_share
 from _training import fit_or_resume
 
 _SOFT_TARGETS = "soft_targets.npy"
@@ -93,9 +96,8 @@ def select(run, examples):
     chosen = np.arange(len(examples.labels))
     if run.classes is not None:
         chosen = chosen[np.isin(examples.labels, run.classes)]
-    if run.fraction < 1:
-        chosen = _draw(chosen, examples.labels[chosen], run.fraction, run.seed)
-    return chosen
+    drawn = draw_share(examples.labels[chosen], run.fraction, run.seed)
+    return chosen[drawn]
 
 
 def _fit(run, model, examples, root, folder, notify):
@@ -111,7 +113,7 @@ def _fit(run, model, examples, root, folder, notify):
         )
         soft_targets = run.teacher.load_soft_targets(root)[shifts, chosen]
     examples = examples.take(chosen)
-    steps = data.count_steps(examples, recipe.batch_size)
+    steps = count_epoch_steps(len(examples.labels), recipe.batch_size)
     fit_or_resume(
         _compile(run, model, steps),
         lambda first_epoch: data.make_batches(
@@ -135,7 +137,7 @@ def _compile(run, model, steps):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     options = {
         "optimizer": run.recipe.build_optimizer(steps * run.recipe.epochs),
-        "steps_per_execution": min(steps, data.STEPS_PER_EXECUTION),
+        "steps_per_execution": min(steps, STEPS_PER_EXECUTION),
     }
     if run.teacher is None:
         model.compile(loss=loss, **options)
@@ -169,14 +171,8 @@ def _label(model, examples, path):
         )
         for number in range(data.SHIFTS)
     ]
+    if not np.isfinite(logits).all():
+        raise RuntimeError(
+            "The teacher's weights became NaN: its recipe has to be another."
+        )
     np.save(path, np.stack(logits))
-
-
-def _draw(chosen, labels, fraction, seed):
-    """Returns a share of the indices, the same of each class."""
-    order = np.random.default_rng(seed).permutation(len(chosen))
-    drawn = []
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        drawn.append(members[: max(1, round(fraction * len(members)))])
-    return chosen[np.sort(np.concatenate(drawn))]

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 
 SAMPLE_RATE = 8000
 WORDS = 10
+SPEAKERS = ("george", "jackson", "nicolas", "theo", "yweweler")
 
 # Each speaker has said each digit 50 times. Numbers below the first are for
 # the test, those below the second for choices, the others for training.

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_distill
+from _common import STEPS_PER_EXECUTION
 from _speech import alignment
 from _speech import corpus
 from _speech import features
@@ -15,10 +16,11 @@ from _speech import recordings
 from _speech.networks import build_acoustic_model
 from _training import Task
 from _training import Training
+from _training import count_epoch_steps
+from _training import draw_batches
+from _training import draw_share
 from _training import fit_or_resume
-from _training import save_array
 
-STEPS_PER_EXECUTION = 20
 # Of the seeds of copies, so that no part has the noise of another.
 _DEVELOPMENT_SEED = 1000
 _TEST_SEED = 2000
@@ -113,7 +115,9 @@ class Copies(Task):
         spoken = self.alignment.load_recordings()
         states = self.alignment.load(root)
         positions = recordings.split(spoken, self.alignment.held_out)[self.part]
-        positions = _draw(positions, spoken, self.fraction, self.seed)
+        words = np.array([spoken[each].word for each in positions])
+        drawn = draw_share(words, self.fraction, self.seed)
+        positions = [positions[each] for each in drawn]
         offset = {
             "train": 0,
             "development": _DEVELOPMENT_SEED,
@@ -185,7 +189,7 @@ class SoftTargets(Task):
         )
 
     def save(self, computed, path):
-        save_array(computed, path)
+        np.save(path, computed)
 
     def load(self, root):
         """Returns an array of shape `(frames, 81)`."""
@@ -234,8 +238,7 @@ class AcousticModel(Training):
         keras.utils.set_random_seed(self.seed)
         model = build_acoustic_model(self.width)
         strings = self.copies.load(root)
-        steps = len(strings.labels) // self.batch_size
-        steps -= steps % min(steps, STEPS_PER_EXECUTION)
+        steps = count_epoch_steps(len(strings.labels), self.batch_size)
         trained = self._compile(model, steps)
         development = self.development.load(root)
         history = folder / "history.csv"
@@ -255,7 +258,7 @@ class AcousticModel(Training):
         callbacks.append(keras.callbacks.CSVLogger(history, append=True))
         fit_or_resume(
             trained,
-            lambda before: self._make_batches(strings, steps, before, root),
+            lambda before: self._make_batches(strings, before, root),
             steps,
             self.epochs,
             folder,
@@ -301,21 +304,13 @@ class AcousticModel(Training):
         )
         return distiller
 
-    def _make_batches(self, strings, steps, before, root):
+    def _make_batches(self, strings, before, root):
         """Returns the batches of all epochs but those that were before."""
         windows = corpus.make_windows(strings)
         labels = tf.constant(strings.labels, tf.int32)
         logits = None
         if self.soft_targets is not None:
             logits = tf.constant(self.soft_targets.load(root))
-
-        def draw(epoch):
-            seeds = tf.stack([tf.constant(self.seed, epoch.dtype), epoch])
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(len(strings.labels)), seed=seeds
-            )
-            each = tf.data.Dataset.from_tensor_slices(order)
-            return each.batch(self.batch_size).take(steps)
 
         def look_up(which):
             targets = tf.gather(labels, which)
@@ -326,8 +321,10 @@ class AcousticModel(Training):
                 }
             return windows(which), targets
 
-        numbers = tf.data.Dataset.range(before, self.epochs)
-        return numbers.flat_map(draw).map(look_up).prefetch(2)
+        drawn = draw_batches(
+            len(strings.labels), self.batch_size, self.epochs, self.seed, before
+        )
+        return drawn.map(look_up).prefetch(2)
 
 
 def load_teacher(models, root):
@@ -376,19 +373,6 @@ def _subtract_speaker_mean(observed, speakers):
         each - means[speaker]
         for each, speaker in zip(observed, speakers, strict=True)
     ]
-
-
-def _draw(positions, spoken, fraction, seed):
-    """Returns a share of the recordings, the same of each digit."""
-    if fraction == 1:
-        return positions
-    random = np.random.default_rng(seed)
-    drawn = []
-    for word in range(recordings.WORDS):
-        own = [each for each in positions if spoken[each].word == word]
-        count = max(1, round(fraction * len(own)))
-        drawn += random.permutation(own)[:count].tolist()
-    return sorted(drawn)
 
 
 def _find_best(history):

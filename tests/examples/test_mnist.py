@@ -1,7 +1,6 @@
 """The paper's section on MNIST, at a tiny scale."""
 
 import dataclasses
-import importlib
 import json
 import math
 import os
@@ -15,42 +14,38 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
+
+import data_sets
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def is_prepared():
-    """Returns whether MNIST is on disk, so that no test downloads it."""
-    return pathlib.Path(tfds.builder("mnist").data_dir).exists()
-
-
-pytestmark = pytest.mark.skipif(
-    not is_prepared(), reason="MNIST is not prepared (see TFDS_DATA_DIR)"
-)
+pytestmark = data_sets.needs("mnist")
 
 
 @pytest.fixture(scope="module")
-def mnist():
-    # As `python examples/mnist.py` does.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "examples")
-        yield importlib.import_module("mnist")
+def mnist(import_example):
+    return import_example("mnist")
 
 
 @pytest.fixture(scope="module")
-def data(mnist):
-    return importlib.import_module("_mnist.data")
+def data(import_example):
+    return import_example("_mnist.data")
 
 
 @pytest.fixture(scope="module")
-def runs(mnist):
-    return importlib.import_module("_mnist.runs")
+def runs(import_example):
+    return import_example("_mnist.runs")
 
 
 @pytest.fixture(scope="module")
-def experiments(mnist):
-    return importlib.import_module("_mnist.experiments").ALL
+def training(import_example):
+    return import_example("_training")
+
+
+@pytest.fixture(scope="module")
+def experiments(import_example):
+    return import_example("_mnist.experiments").ALL
 
 
 def call(mnist, output, *arguments):
@@ -58,13 +53,13 @@ def call(mnist, output, *arguments):
     return mnist.main([*options.split(), *arguments])
 
 
-def assert_same_weights(first, second):
-    """Of two files, up to what rounding in another order makes of them."""
+def find_difference(first, second):
+    """Returns by how much the weights in two files differ, as a share."""
     ours, theirs = (
         np.concatenate([each.ravel() for each in model.get_weights()])
         for model in map(keras.models.load_model, (first, second))
     )
-    assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
+    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
 @pytest.fixture(scope="module")
@@ -238,9 +233,17 @@ def kill_when(tmp_path, workers, pattern):
     process.wait()
 
 
+@pytest.fixture(scope="module")
+def workers_output(mnist, tmp_path_factory):
+    """What two workers have trained, with a thread each."""
+    folder = tmp_path_factory.mktemp("workers")
+    call(mnist, folder, "logit-matching", "--workers", "2")
+    return folder
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_command_goes_on_where_it_was(
-    mnist, results, output, tmp_path, workers
+    mnist, results, output, workers_output, tmp_path, workers
 ):
     kill_when(tmp_path, workers, "tiny/runs/teacher-*/backup/2")
     (folder,) = tmp_path.glob("tiny/runs/teacher-*")
@@ -249,15 +252,26 @@ def test_a_killed_command_goes_on_where_it_was(
     epochs = sorted(path.name for path in folder.glob("backup/*"))
     time.sleep(1)
     assert epochs == sorted(path.name for path in folder.glob("backup/*"))
-    call(mnist, tmp_path, "logit-matching")
-    for resumed in tmp_path.glob("tiny/runs/*/model.keras"):
-        assert_same_weights(resumed, output / resumed.relative_to(tmp_path))
+    call(mnist, tmp_path, "logit-matching", "--workers", str(workers))
+    whole = {1: output, 2: workers_output}[workers]
+    resumed = list(tmp_path.glob("tiny/runs/*/model.keras"))
+    assert len(resumed) == 2
+    for path in resumed:
+        other = whole / path.relative_to(tmp_path)
+        assert find_difference(path, other) < 0.01
+
+
+def test_workers_train_the_same(results, output, workers_output):
+    trained = list(workers_output.glob("tiny/runs/*/model.keras"))
+    assert len(trained) == 2
+    for path in trained:
+        other = output / path.relative_to(workers_output)
+        # Sums in another order, and what hundreds of steps make of it.
+        assert find_difference(path, other) < 0.05
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_training_resumes_with_its_dropout(mnist, tmp_path, epochs):
-    training = importlib.import_module("_training")
-
+def test_a_training_resumes_with_its_dropout(training, tmp_path, epochs):
     def make_model():
         keras.utils.set_random_seed(0)
         model = keras.Sequential(
@@ -291,15 +305,6 @@ def test_a_training_resumes_with_its_dropout(mnist, tmp_path, epochs):
     found = fit(make_model(), 2, tmp_path / "parts")
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-def test_workers_train_the_same(mnist, results, output, tmp_path):
-    call(mnist, tmp_path, "logit-matching", "--workers", "2")
-    found = list(tmp_path.glob("tiny/runs/*/model.keras"))
-    assert len(found) == 2
-    for path in found:
-        whole = output / path.relative_to(tmp_path)
-        assert_same_weights(path, whole)
 
 
 def test_what_decides_on_a_run_is_in_its_key(mnist, runs, tmp_path):
@@ -358,7 +363,7 @@ def test_shifts(data):
 
 
 @pytest.mark.parametrize("jitter", [False, True])
-def test_batches(data, jitter):
+def test_batches(data, training, jitter):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (70, 28, 28), "uint8")
     examples = data.Examples(images, np.arange(70, dtype="int32") % 10)
@@ -380,7 +385,7 @@ def test_batches(data, jitter):
         return list(batches.as_numpy_iterator())
 
     batches = make()
-    steps = data.count_steps(examples, 8)
+    steps = training.count_epoch_steps(70, 8)
     assert len(batches) == 2 * steps == 16
     seen = []
     for pixels, targets in batches:
@@ -405,20 +410,68 @@ def test_batches(data, jitter):
 
 
 @pytest.mark.parametrize("scale", ["full", "small", "tiny"])
-def test_every_run_has_a_batch(mnist, experiments, data, runs, tmp_path, scale):
+def test_every_run_has_a_batch(
+    mnist, experiments, training, runs, tmp_path, scale
+):
     study = mnist.make_study(
         mnist.parse_arguments(["--scale", scale, "--output", str(tmp_path)])
     )
     planned = {run for each in experiments.values() for run in each.plan(study)}
     for run in planned:
-        examples = study.train.take(runs.select(run, study.train))
-        assert data.count_steps(examples, run.recipe.batch_size) > 0
+        chosen = runs.select(run, study.train)
+        training.count_epoch_steps(len(chosen), run.recipe.batch_size)
 
 
-def test_too_few_images_for_a_batch(data):
-    examples = data.Examples(np.zeros((5, 28, 28)), np.zeros(5))
+def test_steps_of_an_epoch(training):
+    assert training.count_epoch_steps(60000, 64) == 920
+    assert training.count_epoch_steps(70, 8) == 8
     with pytest.raises(ValueError, match="Received: 5"):
-        data.count_steps(examples, 8)
+        training.count_epoch_steps(5, 8)
+
+
+def test_a_teacher_that_diverges_teaches_nobody(runs, tmp_path):
+    recipe = runs.Recipe(1, optimizer="sgd", learning_rate=1e30)
+    run = runs.Run("teacher", 0, recipe, 200, jitter=True)
+    with pytest.raises(RuntimeError, match="became NaN"):
+        run.run(tmp_path)
+    assert not run.is_finished(tmp_path)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_recipe_is_in_the_optimizer(runs, optimizer):
+    recipe = runs.Recipe(
+        3, optimizer=optimizer, learning_rate=0.1, decay=2.0, weight_decay=0.2
+    )
+    built = recipe.build_optimizer(10)
+    assert built.weight_decay == 0.2
+    assert type(built).__name__.lower() == optimizer
+    built.build([keras.Variable(1.0)])
+    built.iterations.assign(5)
+    assert float(built.learning_rate) == pytest.approx(0.1 * 0.25)
+
+
+def test_search_compares_settings_on_validation_images(
+    mnist, import_example, tmp_path, monkeypatch
+):
+    search = import_example("_mnist.experiments.search")
+    monkeypatch.setattr(
+        search,
+        "SETTINGS",
+        {
+            "student, labels": {
+                search.CHOSEN: {},
+                "hardly any": {"learning_rate": 1e-4, "epochs": 0.1},
+            },
+        },
+    )
+    results = call(mnist, tmp_path, "search", "--split", "validation")
+    assert results["images"] == {"trained on": 2000, "judged on": 5000}
+    found = results["experiments"]["search"]["student, labels"]
+    assert found[search.CHOSEN][0] < found["hardly any"][0] / 3
+    table = tmp_path / "tiny" / "validation" / "search.md"
+    assert "| student, labels | hardly any |" in table.read_text()
+    # The paper's figures are of the test images.
+    assert not (table.parent / "paper.md").exists()
 
 
 def test_variance_of_the_gradient(experiments):

@@ -4,8 +4,8 @@ Each differs from the recipe of its scale in what its name says.
 """
 
 import dataclasses
-import functools
 
+from _mnist.experiments.errors import plan_distilled
 from _mnist.study import HARD
 from _mnist.study import SOFT
 from _mnist.study import TEACHER
@@ -16,50 +16,50 @@ TITLE = "The search for the recipes"
 
 CHOSEN = "as chosen"
 
-# Changes of the recipe of a teacher. Those of `epochs` and `learning_rate` are
-# factors.
-TEACHERS = {
-    CHOSEN: {},
-    "no weight decay": {"weight_decay": 0.0},
-    "no weight decay, norm 1": {"weight_decay": 0.0, "max_norm": 1.0},
-    "weight decay 0.3": {"weight_decay": 0.3},
-    "dropout 0.2": {"dropout": 0.2},
-    "dropout 0.4": {"dropout": 0.4},
-    "dropout 0.5, of pixels 0.2": {"dropout": 0.5, "input_dropout": 0.2},
-    "half the epochs": {"epochs": 0.5},
-    "half the learning rate": {"learning_rate": 0.5},
-    "batches of 256": {"batch_size": 256},
-    "momentum, 30 times the learning rate": {
-        "optimizer": "sgd",
-        "learning_rate": 30.0,
+# Changes of a run and of its recipe, by network. Those of `epochs` and
+# `learning_rate` are factors.
+SETTINGS = {
+    TEACHER: {
+        CHOSEN: {},
+        "no weight decay": {"weight_decay": 0.0},
+        "no weight decay, norm 1": {"weight_decay": 0.0, "max_norm": 1.0},
+        "weight decay 0.3": {"weight_decay": 0.3},
+        "dropout 0.2": {"dropout": 0.2},
+        "dropout 0.4": {"dropout": 0.4},
+        "dropout 0.5, of pixels 0.2": {"dropout": 0.5, "input_dropout": 0.2},
+        "half the epochs": {"epochs": 0.5},
+        "half the learning rate": {"learning_rate": 0.5},
+        "batches of 256": {"batch_size": 256},
+        "momentum, 30 times the learning rate": {
+            "optimizer": "sgd",
+            "learning_rate": 30.0,
+        },
+    },
+    HARD: {
+        CHOSEN: {},
+        "half the epochs": {"epochs": 0.5},
+        "twice the epochs": {"epochs": 2.0},
+        "batches of 64": {"batch_size": 64},
+        "a third of the learning rate": {"learning_rate": 1 / 3},
+    },
+    SOFT: {
+        CHOSEN: {},
+        "a tenth of hard loss": {"alpha": 0.9},
+        "T = 4": {"temperature": 4.0},
+        "batches of 16, half the epochs": {"batch_size": 16, "epochs": 0.5},
+        "batches of 128": {"batch_size": 128},
+        "three times the learning rate": {"learning_rate": 3.0},
+        "a third of the learning rate": {"learning_rate": 1 / 3},
+        "half the epochs": {"epochs": 0.5},
+        "twice the epochs": {"epochs": 2.0},
+        "momentum, ten times the learning rate": {
+            "optimizer": "sgd",
+            "learning_rate": 10.0,
+        },
     },
 }
-
-# Changes of the recipe of a student that learns from labels.
-HARD_STUDENTS = {
-    CHOSEN: {},
-    "half the epochs": {"epochs": 0.5},
-    "twice the epochs": {"epochs": 2.0},
-    "batches of 64": {"batch_size": 64},
-    "a third of the learning rate": {"learning_rate": 1 / 3},
-}
-
-# Changes of the recipe of a distilled student, and of what it learns.
-SOFT_STUDENTS = {
-    CHOSEN: ({}, {}),
-    "a tenth of hard loss": ({}, {"alpha": 0.9}),
-    "T = 4": ({}, {"temperature": 4.0}),
-    "batches of 16, half the epochs": ({"batch_size": 16, "epochs": 0.5}, {}),
-    "batches of 128": ({"batch_size": 128}, {}),
-    "three times the learning rate": ({"learning_rate": 3.0}, {}),
-    "a third of the learning rate": ({"learning_rate": 1 / 3}, {}),
-    "half the epochs": ({"epochs": 0.5}, {}),
-    "twice the epochs": ({"epochs": 2.0}, {}),
-    "momentum, ten times the learning rate": (
-        {"optimizer": "sgd", "learning_rate": 10.0},
-        {},
-    ),
-}
+_FACTORS = ("epochs", "learning_rate")
+_OF_THE_RUN = ("alpha", "temperature")
 
 
 def plan(study):
@@ -76,7 +76,7 @@ def measure(study):
             for (of, setting), each in errors.items()
             if of == name
         }
-        for name in (TEACHER, HARD, SOFT)
+        for name in SETTINGS
     }
 
 
@@ -96,46 +96,32 @@ def show(results, folder):
 
 def _plan(study):
     """Returns a dict from network and setting to a run for each seed."""
-    scale = study.scale
-    makers = {
-        (TEACHER, setting): functools.partial(
-            _plan_teacher, study, _change(scale.teacher, **changes)
-        )
-        for setting, changes in TEACHERS.items()
-    }
-    makers |= {
-        (HARD, setting): functools.partial(
-            study.plan_student,
-            name=HARD,
-            recipe=_change(scale.hard, **changes),
-            soft=False,
-        )
-        for setting, changes in HARD_STUDENTS.items()
-    }
-    makers |= {
-        (SOFT, setting): functools.partial(
-            study.plan_student,
-            name=SOFT,
-            recipe=_change(scale.soft, **changes),
-            **task,
-        )
-        for setting, (changes, task) in SOFT_STUDENTS.items()
+    chosen = {
+        TEACHER: study.plan_teacher,
+        HARD: lambda seed: study.plan_student(
+            seed, HARD, study.scale.hard, soft=False
+        ),
+        SOFT: lambda seed: plan_distilled(study, seed),
     }
     return {
-        key: [make(seed=seed) for seed in study.seeds]
-        for key, make in makers.items()
+        (name, setting): [
+            _change(chosen[name](seed), changes) for seed in study.seeds
+        ]
+        for name, settings in SETTINGS.items()
+        for setting, changes in settings.items()
     }
 
 
-def _plan_teacher(study, recipe, seed):
-    return dataclasses.replace(study.plan_teacher(seed), recipe=recipe)
-
-
-def _change(recipe, epochs=1.0, learning_rate=1.0, **changes):
-    """Returns another recipe: two changes are factors."""
-    return dataclasses.replace(
-        recipe,
-        epochs=max(1, round(epochs * recipe.epochs)),
-        learning_rate=learning_rate * recipe.learning_rate,
-        **changes,
-    )
+def _change(run, changes):
+    """Returns a run with other settings."""
+    changes = dict(changes)
+    of_the_run = {
+        field: changes.pop(field) for field in _OF_THE_RUN if field in changes
+    }
+    for field in _FACTORS:
+        if field in changes:
+            changes[field] *= getattr(run.recipe, field)
+    if "epochs" in changes:
+        changes["epochs"] = max(1, round(changes["epochs"]))
+    recipe = dataclasses.replace(run.recipe, **changes)
+    return dataclasses.replace(run, recipe=recipe, **of_the_run)
