@@ -79,6 +79,9 @@ def match_class_prior(
     convex, so that there is one solution, up to a constant that no softmax
     sees. The constant is chosen so that the median shift is 0.
 
+    The prior has to be that of the inputs. Another one moves examples of
+    classes that the model knows well into others.
+
     Example:
 
     ```python
