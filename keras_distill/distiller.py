@@ -5,10 +5,15 @@ import warnings
 import keras
 from keras import ops
 
+from keras_distill.backend import MultiWorkerFit
 from keras_distill.backend import after
 from keras_distill.backend import is_distributed
+from keras_distill.backend import makes_variables_in_steps
+from keras_distill.backend import run_step
 from keras_distill.backend import unscale_loss
+from keras_distill.backend.keras_internals import first_batch
 from keras_distill.backend.keras_internals import flatten_layers
+from keras_distill.backend.keras_internals import infer_outputs
 from keras_distill.backend.keras_internals import train_validation_split
 from keras_distill.callbacks import LogHyperparameters
 from keras_distill.callbacks import prepend_callback
@@ -35,6 +40,7 @@ from keras_distill.transfer.labels import check_inputs
 from keras_distill.transfer.labels import check_labels
 from keras_distill.transfer.labels import check_validation_data
 from keras_distill.transfer.labels import mask_unlabelled
+from keras_distill.transfer.labels import require_classes
 from keras_distill.transfer.labels import weigh_classes
 from keras_distill.transfer.memory import Memory
 from keras_distill.transfer.memory import should_label
@@ -49,7 +55,7 @@ _DEFAULT_ALPHA = 0.9
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class Distiller(keras.Model):
+class Distiller(MultiWorkerFit, keras.Model):
     """Trains a small student to give the outputs of a big teacher.
 
     The student learns from the teacher's soft targets on a transfer set and,
@@ -169,9 +175,12 @@ class Distiller(keras.Model):
         self._hard_loss_tracker = MeanOfBatches(name="hard_loss")
         self._component_losses = ComponentLosses()
         self._distillation_metrics = DistillationMetrics(None)
+        self._check = BatchCheck()
         self._memory = Memory()
         self._class_weight = None
         self._known_logits = None
+        self._loss_is_whole = True
+        self._building = False
         self.built = student.built
 
     def __setattr__(self, name, value):
@@ -239,6 +248,10 @@ class Distiller(keras.Model):
     def output_names(self):
         """The names of the student's outputs, where it has names."""
         return getattr(self.student, "output_names", None)
+
+    @property
+    def metrics_variables(self):
+        return [*super().metrics_variables, *self._check.variables]
 
     @property
     def metrics(self):
@@ -434,6 +447,7 @@ class Distiller(keras.Model):
         """
         self._assert_compile_called("fit")
         check_inputs(x, y)
+        check_keys(y, self.output_names)
         check_validation_data(validation_data, bool(self._distillation_metrics))
         check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
@@ -522,9 +536,10 @@ class Distiller(keras.Model):
         self._assert_compile_called("test_on_batch")
         if unpack_targets(y)[0] is not None and self._metrics_are_unbuilt():
             self.test_function = None
-        return super().test_on_batch(
-            x, y, sample_weight=sample_weight, return_dict=return_dict
-        )
+        with self._check.explaining():
+            return super().test_on_batch(
+                x, y, sample_weight=sample_weight, return_dict=return_dict
+            )
 
     def train_on_batch(
         self,
@@ -551,9 +566,10 @@ class Distiller(keras.Model):
         self._configure_step(
             class_weight, may_have_labels=unpack_targets(y)[0] is not None
         )
-        return super().train_on_batch(
-            x, y, sample_weight=sample_weight, return_dict=return_dict
-        )
+        with self._check.explaining():
+            return super().train_on_batch(
+                x, y, sample_weight=sample_weight, return_dict=return_dict
+            )
 
     def build(self, input_shape):
         # A subclassed student may have no `build`: its first call builds it.
@@ -566,8 +582,19 @@ class Distiller(keras.Model):
         return call_model(self.student, inputs, training=training)
 
     def train_step(self, *args):
-        *state, data = args
+        return run_step(
+            self, self._prepare_training, super().train_step, args, self._check
+        )
+
+    def test_step(self, *args):
+        return run_step(
+            self, self._prepare_test, super().test_step, args, self._check
+        )
+
+    def _prepare_training(self, data):
+        """Returns a batch with soft targets, as Keras's own step takes it."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._loss_is_whole = True
         self._check.count_batch()
         check_keys(y, self.output_names)
         labels, soft_targets = self._find_targets(x, y)
@@ -580,10 +607,10 @@ class Distiller(keras.Model):
         # student would learn from inputs that are not finite.
         x = after(keras.tree.flatten(soft_targets), x)
         y = pack_targets(labels, soft_targets)
-        return super().train_step(*state, (x, y, sample_weight))
+        return x, y, sample_weight
 
-    def test_step(self, *args):
-        *state, data = args
+    def _prepare_test(self, data):
+        """Returns a batch, with soft targets where they are asked for."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._check.count_batch()
         check_keys(y, self.output_names)
@@ -596,18 +623,56 @@ class Distiller(keras.Model):
                 warnings.warn(NEEDS_TEACHER, stacklevel=2)
         if soft_targets is not None:
             y = pack_targets(labels, soft_targets)
-        logs = super().test_step(*state, (x, y, sample_weight))
-        if labels is None and self.loss is not None:
-            # Without the labels it is not what `compile` says.
-            logs.pop("loss", None)
-        return logs
+        # Without the labels the loss is not what `compile` says.
+        self._loss_is_whole = labels is not None or self.loss is None
+        return x, y, sample_weight
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Keras calls it before the first step, where a step is compiled that
+        # can make no variables.
+        if data_batch is None:
+            data_batch = first_batch(iterator)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data_batch)
+        check_keys(y, self.output_names)
+        self._building = True
+        try:
+            super()._symbolic_build(data_batch=data_batch)
+        finally:
+            self._building = False
+        if self._teacher is not None:
+            self._teacher.build(x)
+        if not self._component_losses.built:
+            outputs = infer_outputs(self, x)
+            self._build_metrics(
+                name_outputs(outputs, self.output_names), in_step=False
+            )
 
     def make_train_function(self, force=False):
         if self.train_function is not None and not force:
             return
         super().make_train_function(force)
         step = self.train_function
-        self.train_function = functools.partial(self._run_step, step)
+        self.train_function = functools.partial(self._run_training, step)
+
+    def make_test_function(self, force=False):
+        if self.test_function is not None and not force:
+            return
+        super().make_test_function(force)
+        step = self.test_function
+        self.test_function = functools.partial(self._run_test, step)
+
+    def step_inputs(self):
+        """Lists the variables that a step reads and that are not the model's.
+
+        Those of the teacher, `alpha` and the temperatures.
+        """
+        own = {id(variable) for variable in self.variables}
+        teacher = self._teacher.variables() if self._teacher else []
+        return [
+            self._alpha.variable,
+            *self._distillation.variables(),
+            *(variable for variable in teacher if id(variable) not in own),
+        ]
 
     def reset_metrics(self):
         super().reset_metrics()
@@ -647,7 +712,19 @@ class Distiller(keras.Model):
                 unscale_loss(soft_loss), sample_weight=batch_size
             )
             losses.append(alpha * soft_loss)
+            # Here, as JAX hands on the outputs and not what is known of them.
+            self._distillation_metrics.update(
+                soft_targets,
+                y_pred,
+                soft_sample_weight,
+                self._build_metrics(name_outputs(y_pred, self.output_names)),
+            )
         if labels is not None and self._compile_loss is not None:
+            # Keras multiplies weights with a mask in place, in PyTorch.
+            hard_sample_weight = keras.tree.map_structure(
+                lambda x: x if x is None else ops.copy(x), hard_sample_weight
+            )
+            require_classes(labels, y_pred, self.loss, self.output_names)
             hard_loss = self._compile_loss(labels, y_pred, hard_sample_weight)
             self._hard_loss_tracker.update_state(
                 unscale_loss(hard_loss), sample_weight=batch_size
@@ -669,8 +746,8 @@ class Distiller(keras.Model):
             hard loss and no metrics, one without soft targets no soft loss.
         """
         labels, soft_targets = unpack_targets(y)
-        weight_of_labels, weight_of_soft_targets = unpack_weights(sample_weight)
-        absent = set()
+        weight_of_labels, _ = unpack_weights(sample_weight)
+        absent = set() if self._loss_is_whole else {"loss"}
         if soft_targets is None:
             absent |= {
                 "soft_loss",
@@ -679,13 +756,6 @@ class Distiller(keras.Model):
             }
             if self._compile_loss is None or labels is None:
                 absent.add("loss")
-        else:
-            self._distillation_metrics.update(
-                soft_targets,
-                y_pred,
-                weight_of_soft_targets,
-                self._build_metrics(name_outputs(y_pred, self.output_names)),
-            )
         if labels is None:
             logs = self.get_metrics_result()
             absent.add("hard_loss")
@@ -698,7 +768,7 @@ class Distiller(keras.Model):
             mask_unlabelled(labels, y_pred, self.loss, self.output_names)
             logs = super().compute_metrics(x, labels, y_pred, weight_of_labels)
         kept = {name: logs[name] for name in logs if name not in absent}
-        if kept:
+        if kept or self._building:
             return kept
         if not self.losses:
             raise ValueError(
@@ -842,10 +912,9 @@ class Distiller(keras.Model):
             List of the terms of the distillation losses.
         """
         terms = self._distillation.terms(output_names)
-        if not (in_step and is_distributed(self)):
-            # A replica can make no variables.
+        if makes_variables_in_steps(self) or not in_step:
             self._component_losses.build(terms, output_names)
-        self._distillation_metrics.build(output_names)
+            self._distillation_metrics.build(output_names)
         return terms
 
     def _y_is_soft_targets(self, y):
@@ -863,7 +932,7 @@ class Distiller(keras.Model):
             self._teacher,
             self._distillation,
             self.output_names,
-            functools.partial(self._check.look, "teacher"),
+            self._check,
         )
         return self._memory.label(x, labeller, batch_size, verbose)
 
@@ -902,12 +971,16 @@ class Distiller(keras.Model):
         metrics = self._compile_metrics
         return metrics is not None and not metrics.built
 
-    def _run_step(self, step, *args):
+    def _run_training(self, step, *args):
         """Runs a compiled training step, if the memory still serves it."""
         self._memory.check(
             self._teacher, self._distillation.present_temperatures()
         )
-        return self._check.run(step, *args)
+        return self._check.run(step, args, self.step_inputs())
+
+    def _run_test(self, step, *args):
+        """Runs a compiled test step."""
+        return self._check.run(step, args, self.step_inputs())
 
     def _compute_soft_loss(
         self, soft_targets, y_pred, sample_weight, batch_size

@@ -11,8 +11,7 @@ from keras_distill.logits import to_logits
 from keras_distill.losses import DistillationLoss
 from keras_distill.losses.temperature import check_temperature
 from keras_distill.teachers.ensemble import Ensemble
-from keras_distill.transfer.pipelines import in_batches
-from keras_distill.transfer.pipelines import to_examples
+from keras_distill.transfer.batches import to_batches
 
 
 def predict_logits(
@@ -103,24 +102,8 @@ def compile_logits(model, from_logits, temperature=1.0):
         dtype = keras.backend.result_type(logits.dtype, "float32")
         return ops.cast(logits, dtype), get_keras_mask(outputs)
 
-    return compile_inference(compute)
-
-
-def to_batches(data, batch_size=None):
-    """Returns whatever `fit` takes as an iterable of batches.
-
-    Args:
-        data: As in `transfer.pipelines.to_examples`.
-        batch_size: Integer, or `None`.
-
-    Returns:
-        Iterable of tuples `(x,)`, `(x, y)` or `(x, y, sample_weight)`, and
-        their number or `None`.
-    """
-    examples = to_examples(data, batch_size, None, default_batch_size=128)
-    batches = in_batches(examples, examples.batch_size)
-    length = int(batches.cardinality())
-    return batches, length if length >= 0 else None
+    known = isinstance(model, keras.layers.Layer)
+    return compile_inference(compute, model.variables if known else [])
 
 
 def show_progress(batches, length, verbose):

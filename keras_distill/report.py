@@ -11,7 +11,6 @@ from keras import ops
 from keras_distill import cost
 from keras_distill.inference import compile_logits
 from keras_distill.inference import show_progress
-from keras_distill.inference import to_batches
 from keras_distill.losses.temperature import check_temperature
 from keras_distill.metrics import ExpectedCalibrationError
 from keras_distill.metrics import TeacherAgreement
@@ -20,6 +19,7 @@ from keras_distill.metrics.labels import to_class_ids
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_table
 from keras_distill.teachers.ensemble import Ensemble
+from keras_distill.transfer.batches import to_batches
 from keras_distill.validation import check_integer
 
 # Of all intervals.

@@ -5,11 +5,32 @@ import pytest
 SAMPLES, FEATURES, CLASSES = 22, 6, 5
 
 
+def pytest_collection_modifyitems(items):
+    present = keras.backend.backend()
+    for item in items:
+        for mark in item.iter_markers("backend"):
+            if present not in mark.args:
+                of = " and ".join(mark.args)
+                reason = f"for {of}: {mark.kwargs['reason']}"
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+if keras.backend.backend() == "torch":
+    import torch
+
+    # As tensors of the other backends do, wherever a test compares them.
+    _to_array = torch.Tensor.__array__
+    torch.Tensor.__array__ = lambda self, dtype=None, copy=None: _to_array(
+        self.detach(), dtype
+    )
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(7)
     yield
-    keras.backend.clear_session()
+    # To collect garbage takes seconds where several frameworks are loaded.
+    keras.backend.clear_session(free_memory=False)
     keras.config.set_dtype_policy("float32")
 
 

@@ -8,6 +8,8 @@ import tensorflow as tf
 import keras_distill
 import reference
 from keras_distill import losses
+from markers import float64
+from markers import several_steps
 
 RATE, TEMPERATURE, ALPHA, BATCH = 0.1, 3.0, 0.7, 8
 
@@ -32,7 +34,7 @@ def compile_distiller(distiller, **kwargs):
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "distillation_loss": losses.SoftTargetCrossentropy(TEMPERATURE),
         "alpha": ALPHA,
-        "jit_compile": False,
+        "jit_compile": "auto",
         **kwargs,
     }
     distiller.compile(**settings)
@@ -60,8 +62,8 @@ def assert_same_logs(history, by_hand, rtol=1e-5):
         {},
         {"run_eagerly": True},
         {"jit_compile": True},
-        {"steps_per_execution": 2},
-        {"steps_per_execution": 5},
+        pytest.param({"steps_per_execution": 2}, marks=several_steps),
+        pytest.param({"steps_per_execution": 5}, marks=several_steps),
     ],
     ids=str,
 )
@@ -370,10 +372,11 @@ def test_several_losses_with_weights(pair, data):
 def test_alpha_and_temperature_change_without_a_retrace(pair, data):
     student, teacher, by_hand, logits = pair
     x, y = data
-    traces = []
+    traces, traces_before = [], []
 
     class Schedule(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
+            traces_before.append(len(traces))
             self.model.alpha = [0.9, 0.2][epoch]
             loss.temperature = [5.0, 2.0][epoch]
 
@@ -393,6 +396,7 @@ def test_alpha_and_temperature_change_without_a_retrace(pair, data):
         shuffle=False,
         verbose=0,
         callbacks=[Schedule()],
+        cache=False,
     ).history
     for epoch, (alpha, temperature) in enumerate([(0.9, 5.0), (0.2, 2.0)]):
         by_hand.alpha, by_hand.temperature = alpha, temperature
@@ -400,8 +404,9 @@ def test_alpha_and_temperature_change_without_a_retrace(pair, data):
             np.testing.assert_allclose(history[name][epoch], value, rtol=1e-5)
         by_hand.step(x, y, logits)
     assert_same_weights(student, by_hand)
-    # Once for the shape of the outputs, once for the compiled step.
-    assert len(traces) <= 2
+    if keras.backend.backend() != "torch":
+        # The compiled step of the first epoch is that of the second.
+        assert len(traces) == traces_before[1]
     assert distiller.alpha == 0.2
 
 
@@ -493,7 +498,9 @@ def test_probabilities_taken_for_logits_are_warned_of(data, make_model, who):
     inputs = keras.Input((6,))
     probabilities = keras.layers.Softmax()(models[who](inputs))
     # Nothing to see from outside.
-    models[who] = keras.Model(inputs, keras.layers.Reshape((5,))(probabilities))
+    models[who] = keras.Model(
+        inputs, keras.layers.Rescaling(1.0)(probabilities)
+    )
     distiller = keras_distill.Distiller(**models)
     compile_distiller(distiller, loss=None, alpha=1.0)
     with pytest.warns(UserWarning, match=f"The {who}'s outputs look like"):
@@ -520,6 +527,7 @@ def test_logits_are_not_warned_of(pair, data, recwarn):
     assert not [w for w in recwarn if "look like" in str(w.message)]
 
 
+@float64
 def test_float64(pair, data):
     """To the last digit, and with a loss in another dtype than the rest."""
     _, _, by_hand, _ = pair

@@ -11,6 +11,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_distill
+from markers import saved_model
 
 SERVE = """
 import importlib.abc
@@ -51,6 +52,7 @@ def distiller(data, make_model):
     return distiller
 
 
+@saved_model
 @pytest.mark.parametrize("who", ["distiller", "student"])
 def test_saved_model_in_a_fresh_process(distiller, data, tmp_path, who):
     model = distiller if who == "distiller" else distiller.student
@@ -75,6 +77,7 @@ def test_saved_model_in_a_fresh_process(distiller, data, tmp_path, who):
     np.testing.assert_allclose(expected.sum(-1), 1.0, rtol=1e-5)
 
 
+@saved_model
 def test_saved_model_is_as_small_as_the_student(distiller, tmp_path):
     distiller.export(tmp_path / "student", verbose=False)
     variables = tmp_path / "student" / "variables"
@@ -82,6 +85,7 @@ def test_saved_model_is_as_small_as_the_student(distiller, tmp_path):
     assert size < 4 * distiller.student.count_params() + 3000
 
 
+@pytest.mark.backend("tensorflow", reason="needs litert-torch, or TensorFlow")
 def test_litert(distiller, data, tmp_path):
     path = tmp_path / "student.tflite"
     distiller.export(path, format="litert", verbose=False)
@@ -99,6 +103,7 @@ def test_litert(distiller, data, tmp_path):
     )
 
 
+@pytest.mark.backend("tensorflow", reason="other backends need other packages")
 def test_onnx(distiller, data, tmp_path):
     path = tmp_path / "student.onnx"
     distiller.export(path, format="onnx", verbose=False)

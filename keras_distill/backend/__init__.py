@@ -1,34 +1,39 @@
-"""The few lines that differ between the backends of Keras."""
+"""The few lines that differ between the backends of Keras.
+
+Each module has the same functions; that of the present backend is used.
+"""
+
+import importlib
 
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    from keras_distill.backend.tensorflow import NumericsError
-    from keras_distill.backend.tensorflow import RecordError
-    from keras_distill.backend.tensorflow import after
-    from keras_distill.backend.tensorflow import check_finite
-    from keras_distill.backend.tensorflow import compile_inference
-    from keras_distill.backend.tensorflow import count_multiply_adds
-    from keras_distill.backend.tensorflow import is_distributed
-    from keras_distill.backend.tensorflow import read_records
-    from keras_distill.backend.tensorflow import unscale_loss
-    from keras_distill.backend.tensorflow import write_records
-else:
-    raise ImportError(
-        "keras_distill runs on the TensorFlow backend of Keras so far. "
-        'Set KERAS_BACKEND="tensorflow". '
-        f"Received: keras.backend.backend()={keras.backend.backend()!r}"
-    )
+_BACKENDS = ("jax", "tensorflow", "torch")
 
-__all__ = [
-    "NumericsError",
-    "RecordError",
-    "after",
-    "check_finite",
-    "compile_inference",
-    "count_multiply_adds",
-    "is_distributed",
-    "read_records",
-    "unscale_loss",
-    "write_records",
-]
+_name = keras.backend.backend()
+if _name not in _BACKENDS:
+    raise ImportError(
+        "keras_distill trains on the backends "
+        f"{', '.join(map(repr, _BACKENDS))} of Keras. Set the environment "
+        "variable KERAS_BACKEND to one of them. "
+        f"Received: keras.backend.backend()={_name!r}"
+    )
+_backend = importlib.import_module(f"{__name__}.{_name}")
+
+CHECKS_LABELS = _backend.CHECKS_LABELS
+MultiWorkerFit = _backend.MultiWorkerFit
+NumericsError = _backend.NumericsError
+after = _backend.after
+call_step = _backend.call_step
+check_finite = _backend.check_finite
+compile_inference = _backend.compile_inference
+count_multiply_adds = _backend.count_multiply_adds
+is_distributed = _backend.is_distributed
+is_ready = _backend.is_ready
+makes_variables_in_steps = _backend.makes_variables_in_steps
+read_failure = _backend.read_failure
+run_step = _backend.run_step
+unscale_loss = _backend.unscale_loss
+without_gradient = _backend.without_gradient
+
+# Whether Keras feeds its steps from `tf.data`, whatever the data come as.
+USES_TF_DATA = _name == "tensorflow"

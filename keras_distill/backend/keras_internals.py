@@ -3,12 +3,16 @@
 In one place, so that a new version of Keras has one file to check.
 """
 
+import keras
+from keras.src.backend import compute_output_spec
 from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.masking import set_keras_mask
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.backend.common.tensor_attributes import get_tensor_attr
 from keras.src.backend.common.tensor_attributes import set_tensor_attr
 from keras.src.trainers.compile_utils import MetricsList
 from keras.src.trainers.data_adapters import get_data_adapter
+from keras.src.trainers.data_adapters import is_tf_dataset
 from keras.src.trainers.data_adapters.array_data_adapter import (
     can_convert_arrays,
 )
@@ -21,6 +25,29 @@ from keras.src.utils.naming import to_snake_case
 def flatten_layers(model):
     """Lists a model and all layers in it, at any depth."""
     return model._flatten_layers()
+
+
+def first_batch(iterator):
+    """Returns the first batch of what Keras iterates over in an epoch."""
+    for _, _, data in iterator:
+        return data[0] if isinstance(data, (list, tuple)) else next(data)
+    return None
+
+
+def infer_outputs(model, inputs):
+    """Returns the outputs of a model as `keras.KerasTensor`s.
+
+    Args:
+        model: `keras.Model`.
+        inputs: A batch of inputs.
+    """
+    symbols = keras.tree.map_structure(
+        lambda x: keras.KerasTensor(
+            x.shape, keras.backend.standardize_dtype(x.dtype)
+        ),
+        inputs,
+    )
+    return compute_output_spec(model, symbols, training=False)
 
 
 def find_origin(tensor):
@@ -40,10 +67,14 @@ __all__ = [
     "MetricsList",
     "can_convert_arrays",
     "find_origin",
+    "first_batch",
     "flatten_layers",
     "get_data_adapter",
     "get_keras_mask",
     "get_tensor_attr",
+    "in_symbolic_scope",
+    "infer_outputs",
+    "is_tf_dataset",
     "set_keras_mask",
     "set_tensor_attr",
     "to_snake_case",

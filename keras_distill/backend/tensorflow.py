@@ -1,12 +1,35 @@
+import contextlib
 import math
-import os
 import typing
 
 import keras
 import tensorflow as tf
 
-# What reading and writing of records raises.
-RecordError = tf.errors.OpError
+from keras_distill.backend.in_place import call_step
+from keras_distill.backend.in_place import is_ready
+from keras_distill.backend.in_place import read_failure
+from keras_distill.backend.in_place import run_step
+from keras_distill.backend.keras_issue_20585 import MultiWorkerFit
+
+__all__ = [
+    "MultiWorkerFit",
+    "NumericsError",
+    "after",
+    "call_step",
+    "check_finite",
+    "compile_inference",
+    "count_multiply_adds",
+    "is_distributed",
+    "is_ready",
+    "makes_variables_in_steps",
+    "read_failure",
+    "run_step",
+    "unscale_loss",
+    "without_gradient",
+]
+
+# Whether a step of Keras stops at a label that is no class.
+CHECKS_LABELS = True
 
 # What a compiled step raises when an operation meets impossible values.
 NumericsError = tf.errors.InvalidArgumentError
@@ -32,9 +55,22 @@ def check_finite(x, message):
     return tf.debugging.check_numerics(x, message)
 
 
+def without_gradient():
+    """Returns a context in which nothing is recorded for a gradient.
+
+    In TensorFlow that is so wherever no tape is open.
+    """
+    return contextlib.nullcontext()
+
+
 def is_distributed(model):
     """Whether a model trains under a `tf.distribute` strategy."""
     return model._distribute_strategy is not None
+
+
+def makes_variables_in_steps(model):
+    """Whether the first step of a model may still make metrics."""
+    return not is_distributed(model)
 
 
 def after(tensors, inputs):
@@ -75,24 +111,16 @@ def unscale_loss(value):
     return value if replicas == 1 else value * replicas
 
 
-def write_records(path):
-    """Returns an object with `write(content)` and `close()`."""
-    return tf.io.TFRecordWriter(os.fspath(path))
-
-
-def read_records(path):
-    """Yields the content of each TFRecord in a file, as bytes."""
-    yield from tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()
-
-
-def compile_inference(model):
-    """Returns a compiled function `inputs -> outputs` of a model.
+def compile_inference(function, variables):
+    """Returns a compiled function `inputs -> outputs`.
 
     It is compiled once for batches of all sizes.
 
     Args:
-        model: Callable of a batch of inputs.
+        function: Function of a batch of inputs.
+        variables: The Keras variables that it reads.
     """
+    del variables
     compiled: dict[tuple, typing.Any] = {}
 
     def call(inputs):
@@ -102,7 +130,7 @@ def compile_inference(model):
         )
         key = tuple(keras.tree.flatten(specs))
         if key not in compiled:
-            compiled[key] = tf.function(model, input_signature=[specs])
+            compiled[key] = tf.function(function, input_signature=[specs])
         return compiled[key](inputs)
 
     return call

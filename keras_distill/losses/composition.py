@@ -121,6 +121,14 @@ class Distillation:
         ]
         return keras.tree.pack_sequence_as(soft_targets, noted)
 
+    def variables(self):
+        """Lists the variables that hold the temperatures."""
+        return [
+            loss.temperature_variable
+            for loss in keras.tree.flatten(self.losses)
+            if hasattr(loss, "temperature_variable")
+        ]
+
     def present_temperatures(self):
         """Returns the temperatures of all losses that have one."""
         return tuple(

@@ -19,6 +19,7 @@ def soften(logits, temperature, axis=-1):
     Returns:
         Tensor of the same shape, at most 0, with a 0 in each row.
     """
+    logits = ops.convert_to_tensor(logits)
     largest = ops.max(logits, axis=axis, keepdims=True)
     return (logits - ops.stop_gradient(largest)) / temperature
 

@@ -171,6 +171,11 @@ class ComponentLosses:
         """One metric for each loss."""
         return self._trackers or []
 
+    @property
+    def built(self):
+        """Whether it is known which losses there are."""
+        return self._trackers is not None
+
     def build(self, terms, output_names):
         """Makes the metrics, once.
 
@@ -178,7 +183,7 @@ class ComponentLosses:
             terms: List of `losses.composition.Term`.
             output_names: One name for each output, in flat order.
         """
-        if self._trackers is not None:
+        if self.built:
             return
         names = []
         for term in terms:

@@ -143,7 +143,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.sums.assign_add(ops.cast(sums, self.sums.dtype))
 
     def result(self):
-        return expected_calibration_error(self.sums)
+        return expected_calibration_error(ops.convert_to_tensor(self.sums))
 
     def get_config(self):
         return {

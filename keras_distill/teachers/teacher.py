@@ -3,7 +3,9 @@ import warnings
 import keras
 from keras import ops
 
+from keras_distill.backend import without_gradient
 from keras_distill.backend.keras_internals import flatten_layers
+from keras_distill.backend.keras_internals import infer_outputs
 from keras_distill.fingerprints import fingerprint_model
 from keras_distill.logits import are_marked
 from keras_distill.logits import call_model
@@ -82,6 +84,31 @@ class Teacher:
             return None
         return fingerprint_model(self.given)
 
+    def models(self):
+        """Lists all of it that is known to be a Keras model."""
+        given = [self.given, *getattr(self.given, "models", [])]
+        given.append(getattr(self.given, "member_weights", None))
+        return [each for each in given if isinstance(each, keras.layers.Layer)]
+
+    def variables(self):
+        """Lists the variables of these models."""
+        variables = {
+            id(variable): variable
+            for model in self.models()
+            for variable in model.variables
+        }
+        return list(variables.values())
+
+    def build(self, inputs):
+        """Makes the weights of models that have never been called.
+
+        Args:
+            inputs: A batch of inputs.
+        """
+        for model in self.models():
+            if not all(layer.built for layer in flatten_layers(model)):
+                infer_outputs(model, inputs)
+
     def weights(self):
         """Returns all weights, or `None` of what is no Keras model."""
         models = getattr(self.given, "models", [self.given])
@@ -130,6 +157,11 @@ class Teacher:
         Returns:
             Outputs in the teacher's structure, as `to_logits` takes them.
         """
+        with without_gradient():
+            outputs = self._call(inputs, distillation, output_names, look)
+        return keras.tree.map_structure(_stop_gradient, outputs)
+
+    def _call(self, inputs, distillation, output_names, look):
         if self.is_ensemble:
 
             def temperatures_of(outputs):
@@ -138,14 +170,12 @@ class Teacher:
 
             # A list of models has no flag of its own.
             flag = distillation.teacher_from_logits if self._is_list else None
-            outputs = self.given.compute_logits(
+            return self.given.compute_logits(
                 inputs, temperatures_of, flag, look
             )
-        elif isinstance(self.given, keras.layers.Layer):
-            outputs = call_model(self.given, inputs, training=False)
-        else:
-            outputs = self.given(inputs)
-        return keras.tree.map_structure(_stop_gradient, outputs)
+        if isinstance(self.given, keras.layers.Layer):
+            return call_model(self.given, inputs, training=False)
+        return self.given(inputs)
 
 
 def _stop_gradient(outputs):

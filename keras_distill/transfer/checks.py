@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import sys
+import typing
 import warnings
 
 import keras
@@ -9,7 +11,10 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend import NumericsError
+from keras_distill.backend import call_step
 from keras_distill.backend import check_finite
+from keras_distill.backend import is_ready
+from keras_distill.backend import read_failure
 from keras_distill.logits import are_marked
 from keras_distill.logits import mark
 from keras_distill.logits import to_logits
@@ -61,21 +66,34 @@ class BatchCheck:
     def __init__(self, fixes=None):
         self._fixes = fixes or _FIXES
         # Plain variables: a metric takes ten operations for each of these.
-        self._batches = _make_variable("batches")
+        self.batches = _make_variable("batches")
+        # Where a step can not stop, it notes here what is wrong.
+        self.failure = _make_variable("failure")
         self._deviations = {
-            who: _make_variable(f"{who}_deviation")
-            for who in ("teacher", "student")
+            # Negative as long as nothing was seen.
+            who: _make_variable(f"{who}_deviation", -1.0)
+            for who in ("student", "teacher")
         }
         self._looked_at = set()
         self._warned = False
+        # What steps have noted where they can not stop.
+        self._pending: typing.Any = None
+        self._latest: typing.Any = None
+
+    @property
+    def variables(self):
+        """What a step counts and notes, for backends that pass it on."""
+        return [self.failure, self.batches, *self._deviations.values()]
 
     def reset(self):
         """Starts to count the batches of a new epoch."""
-        self._batches.assign(0.0)
+        with self.explaining():
+            self.batches.assign(0.0)
+            self.failure.assign(0.0)
 
     def count_batch(self):
         """Called once in each training step, first."""
-        self._batches.assign_add(1.0)
+        self.batches.assign_add(1.0)
 
     def finite(self, soft_targets):
         """Returns soft targets that stop the step where they are not finite.
@@ -113,12 +131,13 @@ class BatchCheck:
         deviation = ops.abs(ops.sum(ops.abs(rows), axis=axis) - 1.0)
         self._deviations[who].assign(ops.max(deviation))
 
-    def run(self, step, *args):
+    def run(self, step, args, inputs=()):
         """Runs a compiled step; explains its errors, warns after the first.
 
         Args:
             step: The function that Keras compiled.
-            *args: Its arguments.
+            args: Its arguments.
+            inputs: As in `backend.call_step`.
 
         Returns:
             What `step` returns.
@@ -127,29 +146,62 @@ class BatchCheck:
             ValueError: If the soft targets were not finite, or a label was
                 outside of the classes.
         """
-        with self.explaining():
-            result = step(*args)
+        with self._translating():
+            # The oldest that is not read yet: one that failed, and all after
+            # it, have noted the same.
+            if is_ready(self._pending):
+                read_failure(self._pending)
+                self._pending = None
+            result, notes = call_step(step, args, inputs)
+            self._latest = notes
+            if self._pending is None:
+                self._pending = notes
+        self.warn_once(notes)
+        return result
+
+    def warn_once(self, notes=None):
+        """Warns, the first time it is called, of what looks wrong.
+
+        Args:
+            notes: As from `backend.call_step`. Defaults to `None`: all that
+                was noted is in the variables.
+        """
         if not self._warned:
             self._warned = True
-            self._warn()
-        return result
+            self._warn(notes)
 
     @contextlib.contextmanager
     def explaining(self):
-        """Turns the errors of operations that it knows into a `ValueError`."""
+        """Turns the errors of the steps that it knows into a `ValueError`.
+
+        When it ends, the last step has been looked at.
+        """
+        with self._translating():
+            try:
+                yield
+            finally:
+                latest = self._latest
+                self._pending = self._latest = None
+            read_failure(latest)
+
+    @contextlib.contextmanager
+    def _translating(self):
         try:
             yield
-        except NumericsError as error:
-            explanation = self._explain(str(error))
+        except _errors_of_steps() as error:
+            explanation = self._explain(error)
+            # The next step is another one.
+            self.failure.assign(0.0)
             if explanation is None:
                 raise
             raise ValueError(explanation) from None
 
-    def _explain(self, message):
+    def _explain(self, error):
+        message = str(error)
         if _NOT_FINITE in message:
             return (
-                f"{_NOT_FINITE} in batch {int(_read(self._batches))} of "
-                "this epoch (the first is 1): the teacher's logits hold a NaN "
+                f"{_NOT_FINITE} in batch {self._find_batch(error)} of this "
+                "epoch (the first is 1): the teacher's logits hold a NaN "
                 "or an infinity. The student's weights are those from before "
                 "that batch. Look at the inputs of the batch. A teacher in "
                 "float16 overflows above 65504; one that rules out classes "
@@ -175,15 +227,22 @@ class BatchCheck:
             return (
                 "Expected the labels to be classes of the student, and "
                 f"`ignore_class` of the loss where there is no label. "
-                f"Received in batch {int(_read(self._batches))} of this "
+                f"Received in batch {self._find_batch(error)} of this "
                 f"epoch a {found.strip()}"
             )
         return None
 
-    def _warn(self):
-        for who in sorted(self._looked_at):
-            # Of an empty batch it is negative.
-            if 0 <= _read(self._deviations[who]) < 1e-2:
+    def _find_batch(self, error):
+        # Where variables are part of a state, the error knows the batch.
+        batch = getattr(error, "batch", None)
+        return int(_read(self.batches)) if batch is None else batch
+
+    def _warn(self, notes):
+        if notes is None:
+            notes = map(_read, self.variables)
+        _, _, *deviations = notes
+        for who, deviation in zip(self._deviations, deviations, strict=True):
+            if who in self._looked_at and 0 <= float(deviation) < 1e-2:
                 warnings.warn(
                     f"The {who}'s outputs look like probabilities (rows in "
                     "[0, 1] that sum to 1), but are taken for logits. "
@@ -193,10 +252,18 @@ class BatchCheck:
                 )
 
 
-def _make_variable(name):
+def _errors_of_steps():
+    # Also on other backends the data may come from TensorFlow.
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        return NumericsError
+    return NumericsError, tensorflow.errors.InvalidArgumentError
+
+
+def _make_variable(name, value=0.0):
     # The replicas of a strategy see the same, or parts of the same batch.
     return keras.Variable(
-        0.0,
+        value,
         dtype="float32",
         trainable=False,
         aggregation="only_first_replica",

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill.backend import CHECKS_LABELS
+from keras_distill.backend import check_finite
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.backend.keras_internals import set_keras_mask
@@ -14,6 +16,8 @@ from keras_distill.losses import DistillationLoss
 from keras_distill.outputs import name_outputs
 from keras_distill.transfer.targets import unpack_targets
 
+# What TensorFlow says of such a label begins like this.
+NO_CLASS = "label value which is outside the valid range"
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
 _OF_PROBABILITIES = (
     *_SPARSE,
@@ -94,6 +98,13 @@ def check_hard_loss(loss, student):
         )
 
 
+def _is_sparse(loss):
+    """Whether a loss takes class ids."""
+    if isinstance(loss, str):
+        return loss in _SPARSE
+    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+
+
 def _takes_probabilities(loss):
     if isinstance(loss, str):
         return loss in _OF_PROBABILITIES
@@ -126,12 +137,8 @@ def check_labels(y, loss, student):
     """
     labels, _ = unpack_targets(y)
     outputs = getattr(student, "outputs", None)
-    if isinstance(loss, str):
-        sparse = loss in _SPARSE
-    else:
-        sparse = isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
     if (
-        not sparse
+        not _is_sparse(loss)
         or labels is None
         or keras.tree.is_nested(labels)
         or outputs is None
@@ -162,6 +169,38 @@ def check_labels(y, loss, student):
             f"Expected labels from 0 to {classes - 1}: the student has "
             f"{classes} classes. {hint}Received: a label of {wrong:g}"
         )
+
+
+def require_classes(labels, y_pred, loss, output_names):
+    """Stops a step at a label that is no class, on backends that do not.
+
+    Args:
+        labels: Labels of a batch, for one or several outputs.
+        y_pred: The student's outputs.
+        loss: The hard loss or losses, as given to `compile`.
+        output_names: The names of the student's outputs, or `None`.
+
+    Raises:
+        NumericsError: As `check_finite` does.
+    """
+    if CHECKS_LABELS:
+        return
+    names = name_outputs(y_pred, output_names)
+    for output, loss_of_output, labels_of_output in zip(
+        keras.tree.flatten(y_pred),
+        _spread(loss, names),
+        _spread(labels, names),
+        strict=True,
+    ):
+        if not _is_sparse(loss_of_output) or labels_of_output is None:
+            continue
+        known = ops.logical_and(
+            labels_of_output >= 0, labels_of_output < output.shape[-1]
+        )
+        ignored = getattr(loss_of_output, "ignore_class", None)
+        if ignored is not None:
+            known = ops.logical_or(known, labels_of_output == ignored)
+        check_finite(ops.where(ops.all(known), 0.0, np.nan), NO_CLASS)
 
 
 def weigh_classes(labels, sample_weight, class_weight):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import get_data_adapter
-from keras_distill.transfer.shards import StoreError
+from keras_distill.transfer.paired_batches import refuse
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
 
@@ -157,7 +157,7 @@ def list_inputs(examples, batch_size):
     )
     if not examples.batched:
         # Whoever made the batches decides whether to read them ahead.
-        batches = batches.prefetch(tf.data.AUTOTUNE)
+        batches = read_ahead(batches)
     yield from batches
 
 
@@ -265,7 +265,7 @@ def _count_batches(examples):
 def _assert_none(differ, position):
     """Stops at the first example whose input is another one."""
     number = position + tf.argmax(tf.cast(differ, tf.int32))
-    return _call_if(tf.reduce_any(differ), _refuse, number)
+    return _call_if(tf.reduce_any(differ), refuse, number)
 
 
 def _call_if(condition, function, *arguments):
@@ -274,15 +274,6 @@ def _call_if(condition, function, *arguments):
         condition,
         lambda: tf.numpy_function(function, arguments, tf.int64),
         lambda: tf.constant(0, tf.int64),
-    )
-
-
-def _refuse(number):
-    raise StoreError(
-        f"Example {number} (the first is 0) is not the one that was labelled: "
-        "inputs and soft targets do not belong together. Attach the dataset "
-        "in the order in which `create` saw it, and shuffle it afterwards; "
-        "what is random in it has to be in `augment`."
     )
 
 
@@ -327,6 +318,11 @@ def walk_through(views, first_view, one_pass, length):
     options.experimental_optimization.inject_prefetch = False
     dataset = tf.data.Dataset.range(1).flat_map(begin).with_options(options)
     return assert_length(dataset, length)
+
+
+def read_ahead(dataset):
+    """Returns a dataset that prepares batches while others are trained on."""
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def assert_length(dataset, length):

@@ -19,9 +19,8 @@ import os
 import numpy as np
 import xxhash
 
-from keras_distill.backend import RecordError
-from keras_distill.backend import read_records
-from keras_distill.backend import write_records
+from keras_distill.transfer.tfrecords import RecordWriter
+from keras_distill.transfer.tfrecords import read_records
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -119,7 +118,7 @@ class ShardWriter:
         self._waiting = np.empty(0, record)
         self._examples = 0
         with self._explain():
-            self._writer = write_records(self._partial)
+            self._writer = RecordWriter(self._partial)
 
     def write(self, records):
         """Appends records: an array of the dtype `record`."""
@@ -167,7 +166,7 @@ class ShardWriter:
     def _explain(self):
         try:
             yield
-        except (OSError, RecordError) as error:
+        except OSError as error:
             raise OSError(
                 f"Could not write shard {self._number} of {self._folder}: "
                 f"{error}. The shards that are complete stay valid: the same "
@@ -192,7 +191,7 @@ def read_shard(folder, note, record):
     path = folder / note["file"]
     try:
         content = b"".join(read_records(path))
-    except (OSError, RecordError) as error:
+    except OSError as error:
         raise StoreError(
             f"The shard {path} can not be read: it is missing, truncated or "
             f"damaged ({error}). {_REMEDY}"

@@ -7,8 +7,10 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from keras_distill.backend import USES_TF_DATA
+from keras_distill.backend.keras_internals import is_tf_dataset
 from keras_distill.losses import SoftTargetCrossentropy
 from keras_distill.losses.composition import Distillation
 from keras_distill.outputs import shapes_agree
@@ -16,11 +18,11 @@ from keras_distill.soft_targets import TARGET_DTYPES
 from keras_distill.soft_targets import top_k_targets
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer import creation
-from keras_distill.transfer import pipelines
 from keras_distill.transfer import shards
 from keras_distill.transfer.checks import BatchCheck
 from keras_distill.transfer.labeller import Labeller
 from keras_distill.transfer.labeller import standardize
+from keras_distill.transfer.paired_batches import PairedBatches
 from keras_distill.transfer.records import RecordFormat
 from keras_distill.transfer.records import get_fingerprints
 from keras_distill.validation import check_choice
@@ -205,6 +207,9 @@ class SoftTargetStore:
             RuntimeError: If another process creates the same.
             OSError: If a file can not be written, such as on a full disk.
         """
+        # TensorFlow feeds the teacher, also on other backends.
+        from keras_distill.transfer import pipelines
+
         folder = _check_path(path)
         worker, workers = _check_shard(shard)
         _check_storage(top_k, dtype)
@@ -333,14 +338,38 @@ class SoftTargetStore:
         self._check_augment(augment)
         if teacher is not None:
             self._check_teacher(teacher)
+        decoded = self._format.decode(np.zeros(1, self._format.record))
+        compared = None if check == "all" else 1
+        if (
+            USES_TF_DATA
+            or is_tf_dataset(dataset)
+            or self._manifest["seed"] is not None
+        ):
+            return self._attach_pipeline(
+                dataset, batch_size, augment, decoded, compared, initial_epoch
+            )
+        paired = PairedBatches(
+            dataset,
+            batch_size,
+            functools.partial(self._find, 0),
+            decoded,
+            compared,
+        )
+        self._check_inputs(paired.inputs)
+        return paired
+
+    def _attach_pipeline(
+        self, dataset, batch_size, augment, decoded, compared, initial_epoch
+    ):
+        """Joins the soft targets to a `tf.data` pipeline."""
+        from keras_distill.transfer import pipelines
+
         examples = pipelines.to_examples(
             dataset,
             batch_size,
             [len(each["shape"]) + 1 for each in self._manifest["inputs"]],
             augment,
         )
-        decoded = self._format.decode(np.zeros(1, self._format.record))
-        compared = None if check == "all" else 1
 
         def one_pass(view, end=None):
             pass_ = examples
@@ -355,10 +384,12 @@ class SoftTargetStore:
         views = self._manifest["views"]
         whole = one_pass(0)
         self._check_inputs(
-            whole.element_spec[0], examples.batched or examples.batch_size
+            pipelines.describe_inputs(
+                whole.element_spec[0], examples.batched or examples.batch_size
+            )
         )
         if views == 1:
-            return whole.prefetch(tf.data.AUTOTUNE)
+            return pipelines.read_ahead(whole)
         length = int(whole.cardinality())
         return pipelines.walk_through(
             views, initial_epoch, one_pass, length if length >= 0 else None
@@ -479,6 +510,8 @@ class SoftTargetStore:
 
     def _check_first(self, x, examples):
         """Compares the first batch, and the number if it is known."""
+        from keras_distill.transfer import pipelines
+
         fingerprints = pipelines.fingerprint_examples(x).numpy()
         stored = get_fingerprints(self._slice(0, len(fingerprints)))
         count = None if examples.batched else examples.length
@@ -507,8 +540,7 @@ class SoftTargetStore:
                 f"Received: teacher with {fingerprint!r}"
             )
 
-    def _check_inputs(self, spec, batched):
-        received = pipelines.describe_inputs(spec, batched)
+    def _check_inputs(self, received):
         expected = self._manifest["inputs"]
         if len(received) != len(expected) or not all(
             ours["dtype"] == theirs["dtype"]
@@ -590,12 +622,23 @@ def _make_predict(teacher, from_logits, top_k, dtype, temperatures):
         temperature=temperatures[0] if temperatures else 1.0,
         teacher_from_logits=from_logits,
     )
-    labeller = Labeller(teacher, Distillation(loss), None, look, finish)
-    return functools.partial(check.run, labeller.predict_on_batch)
+    labeller = Labeller(teacher, Distillation(loss), None, check, finish)
+
+    def predict(inputs):
+        # They come from TensorFlow.
+        inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+        with check.explaining():
+            outputs = labeller.predict_on_batch(inputs)
+        check.warn_once()
+        return outputs
+
+    return predict
 
 
 def _list_batches(examples, batch_size, views, augment, seed):
     """Yields inputs and fingerprints of each batch, view after view."""
+    from keras_distill.transfer import pipelines
+
     for view in range(views):
         replayed = examples
         if augment is not None:

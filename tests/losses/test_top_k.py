@@ -3,14 +3,15 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from keras import ops
 
 import keras_distill
 import reference
+from backends import value_and_gradient
 from keras_distill import losses
 
 LOSSES = {
@@ -31,19 +32,15 @@ def random_logits(size, shape=(16, 10), seed=3):
     return (size * rng.normal(size=(2, *shape))).astype("float32")
 
 
-def value_and_gradient(loss, targets, student):
-    student = tf.convert_to_tensor(student)
-    with tf.GradientTape() as tape:
-        tape.watch(student)
-        value = loss(targets, student)
-    gradient = tape.gradient(value, student)
-    return np.float64(value), np.float64(tf.cast(gradient, "float32"))
+def of_student(loss, targets, student):
+    """Returns the value, and its gradient in the student's logits."""
+    return value_and_gradient(lambda z: loss(targets, z), student)
 
 
 def assert_matches(name, k, temperature, teacher, student):
     make, expected_value = LOSSES[name]
     targets = keras_distill.top_k_targets(teacher, k, (temperature,))
-    value, gradient = value_and_gradient(
+    value, gradient = of_student(
         make(temperature, reduction="sum"), targets, student
     )
     expected = expected_value(teacher, student, temperature, k)
@@ -57,7 +54,8 @@ def assert_matches(name, k, temperature, teacher, student):
     np.testing.assert_allclose(
         gradient,
         reference.top_k_gradient(teacher, student, temperature, k),
-        rtol=2e-6,
+        # Of logits that are far apart, a difference has fewer digits.
+        rtol=2e-6 + 1.2e-7 * np.ptp(student) / temperature,
         atol=2e-6 * temperature,
     )
 
@@ -115,7 +113,8 @@ def test_is_a_lower_bound_reached_where_the_rests_agree(name):
     targets = keras_distill.top_k_targets(teacher, 4, (2.0,))
     if name == "kl_divergence":
         # Of the crossentropy the entropy within the rest is left out, too.
-        assert np.all(loss(targets, student) <= loss(teacher, student) + 1e-5)
+        gap = loss(teacher, student) - loss(targets, student)
+        assert ops.convert_to_numpy(gap).min() > -1e-5
         np.testing.assert_allclose(loss(targets, teacher), 0, atol=1e-5)
     top = reference.is_top(teacher, 4)
     student = np.where(top, student, teacher + 0.7)
@@ -179,12 +178,12 @@ def test_several_positions_masks_and_weights():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_student_in_half_precision(dtype):
     teacher, student = random_logits(3.0)
-    student = tf.cast(student, dtype)
+    student = ops.cast(student, dtype)
     targets = keras_distill.top_k_targets(teacher, 3, (4.0,))
-    value, gradient = value_and_gradient(
+    value, gradient = of_student(
         losses.SoftTargetCrossentropy(4.0), targets, student
     )
-    exact = np.float32(tf.cast(student, "float32"))
+    exact = ops.convert_to_numpy(ops.cast(student, "float32"))
     expected = reference.top_k_crossentropy(teacher, exact, 4.0, 3)
     np.testing.assert_allclose(value, expected.mean(), rtol=1e-5)
     np.testing.assert_allclose(
@@ -200,7 +199,7 @@ def test_many_classes_keep_their_numbers():
     teacher = np.zeros((1, num_classes), "float32")
     teacher[0, [70_000, 69_999]] = 12.0, 11.0
     student = np.zeros((1, num_classes), "float32")
-    _, gradient = value_and_gradient(
+    _, gradient = of_student(
         losses.SoftTargetCrossentropy(1.0),
         keras_distill.top_k_targets(teacher, 2, (1.0,)),
         student,
@@ -257,7 +256,7 @@ def test_another_temperature_is_refused(data, make_model, jit_compile):
     distiller.fit(x, {"soft_targets": targets}, verbose=0)
     before = student.get_weights()
     distiller.distillation_loss.temperature = 2.0
-    if jit_compile:
+    if jit_compile and keras.backend.backend() == "tensorflow":
         # XLA can not stop, but nor does it train on a guess.
         history = distiller.fit(x, {"soft_targets": targets}, verbose=0)
         assert np.isnan(history.history["loss"]).all()

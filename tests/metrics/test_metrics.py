@@ -12,6 +12,7 @@ from scipy.special import softmax
 import keras_distill
 import reference
 from keras_distill import metrics
+from markers import float64
 
 SAMPLES, CLASSES = 40, 7
 
@@ -396,6 +397,7 @@ def test_what_weighs_nothing_may_be_anything(logits, labels):
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+@float64
 def test_dtype_and_temperature_are_those_given():
     metric = metrics.ExpectedCalibrationError(dtype="float64")
     assert keras.backend.standardize_dtype(metric.result().dtype) == "float64"

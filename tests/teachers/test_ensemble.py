@@ -8,6 +8,7 @@ from scipy.special import softmax
 import keras_distill
 from keras_distill.teachers.ensemble import add_to_arithmetic_mean
 from keras_distill.teachers.ensemble import add_to_geometric_mean
+from markers import saved_model
 
 
 def arithmetic(members, weights, temperature):
@@ -137,6 +138,7 @@ def test_members_that_return_probabilities_nobody_sees(members, data):
     )
 
 
+@saved_model
 def test_save_load_and_export(members, data, tmp_path):
     x, _ = data
     ensemble = keras_distill.Ensemble(
@@ -184,6 +186,7 @@ def test_as_a_teacher(members, data, make_model, temperature, form):
     np.testing.assert_allclose(logs["loss"], expected.mean(), rtol=1e-5)
 
 
+@pytest.mark.backend("tensorflow", reason="the others run in program order")
 def test_members_run_one_after_another(data):
     """In a compiled step none begins before the one before it is done."""
     order = []

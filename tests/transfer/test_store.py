@@ -18,6 +18,10 @@ from keras_distill import losses
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+# What is raised in the middle of a pipeline, and of a `PyDataset`.
+MISMATCH = (tf.errors.InvalidArgumentError, ValueError)
+
+
 def create(path, teacher, dataset, **kwargs):
     return SoftTargetStore.create(path, teacher, dataset, verbose=0, **kwargs)
 
@@ -259,7 +263,7 @@ def test_training_equals_that_on_the_fly(tmp_path, data, make_model, kind):
         "arrays": lambda: store.attach(elements, batch_size=8),
         "weighted": lambda: store.attach(examples.batch(8)),
     }[kind]()
-    assert int(attached.cardinality()) == 3
+    assert len(attached) == 3
     assert_same_training(
         train(make_model, attached),
         train(make_model, examples.batch(8), teacher),
@@ -381,12 +385,12 @@ def test_a_mismatch_names_the_example(tmp_path, data, make_model):
     changed[13, 2] += 1e-6
     with pytest.raises(ValueError, match=r"^Example 13 .*not the one"):
         train(make_model, store.attach((changed, y), batch_size=8))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Example 13 "):
+    with pytest.raises(MISMATCH, match="Example 13 "):
         list(store.attach((changed, y), batch_size=8))
     # The first of the second batch is compared, the others are not.
     list(store.attach((changed, y), batch_size=8, check="sample"))
     changed[8, 0] += 1.0
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Example 8 "):
+    with pytest.raises(MISMATCH, match="Example 8 "):
         list(store.attach((changed, y), batch_size=8, check="sample"))
 
 
@@ -420,6 +424,7 @@ def test_other_orders_and_lengths_are_refused(tmp_path, data, make_model):
                 train(make_model, attached)
 
 
+@pytest.mark.backend("tensorflow", reason="the others have no strings")
 def test_several_inputs_and_strings(tmp_path):
     """Every input counts in the fingerprint."""
     words = np.array([b"one", b"two", b"three", b"four"] * 5)
@@ -618,7 +623,7 @@ def test_views_of_single_examples_can_be_shuffled(
         np.testing.assert_allclose(
             targets["soft_targets"],
             teacher.predict(inputs, verbose=0),
-            atol=1e-2,
+            atol=2e-2,
         )
         sums.append(float(tf.reduce_sum(inputs)))
     assert sums[0] == pytest.approx(sums[2], abs=1e-3)

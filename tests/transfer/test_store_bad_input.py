@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 import keras_distill
 from keras_distill import SoftTargetStore
@@ -109,14 +110,14 @@ CREATE = {
     ),
     "overflow_of_float32": (
         {
-            "teacher": lambda x: tf.cast(x, "float64") * 1e300,
+            "teacher": lambda x: x * 1e38 * 1e3,
             "dtype": "float32",
         },
         r"not finite: the teacher's logits for example 0",
     ),
     "class_ids": (
-        {"teacher": lambda x: tf.argmax(x, -1)},
-        r"floating point logits.*int64",
+        {"teacher": lambda x: ops.argmax(x, -1)},
+        r"floating point logits.*int",
     ),
     "teacher": ({"teacher": "model"}, r"Expected `teacher` to be"),
     "nan": (
@@ -128,7 +129,7 @@ CREATE = {
         r"float16 does not hold the logits of example \d+ .*dtype=\"float32\"",
     ),
     "masked_classes": (
-        {"teacher": lambda x: x - [0.0, 0.0, 0.0, 1e9]},
+        {"teacher": lambda x: x - ops.convert_to_tensor([0.0, 0.0, 0.0, 1e9])},
         r"float16 does not hold.*-1e\+09",
     ),
 }
@@ -218,7 +219,7 @@ TOP_K = {
     ),
     "integers": (
         lambda: keras_distill.top_k_targets(np.arange(6).reshape(2, 3), 1),
-        r"floating point logits. Received: logits of dtype int64",
+        r"floating point logits. Received: logits of dtype int",
     ),
     "dtype": (
         lambda: keras_distill.top_k_targets(LOGITS, 1, dtype="float8"),

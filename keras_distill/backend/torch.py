@@ -1,0 +1,153 @@
+import re
+
+import keras
+import torch
+from torch.nn.attention import SDPBackend
+from torch.nn.attention import sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from keras_distill.backend import in_place
+from keras_distill.backend.in_place import call_step
+from keras_distill.backend.in_place import is_ready
+from keras_distill.backend.in_place import read_failure
+from keras_distill.backend.keras_internals import in_symbolic_scope
+
+__all__ = [
+    "MultiWorkerFit",
+    "NumericsError",
+    "after",
+    "call_step",
+    "check_finite",
+    "compile_inference",
+    "count_multiply_adds",
+    "is_distributed",
+    "is_ready",
+    "makes_variables_in_steps",
+    "read_failure",
+    "run_step",
+    "unscale_loss",
+    "without_gradient",
+]
+
+
+# Whether a step of Keras stops at a label that is no class.
+CHECKS_LABELS = True
+
+
+class MultiWorkerFit:
+    """What Keras lacks to train on several machines: here, nothing."""
+
+
+class NumericsError(ArithmeticError):
+    """A step met impossible values."""
+
+
+def run_step(model, prepare, step, args, check):
+    """As in `in_place`, and names an error of PyTorch as the others are."""
+    try:
+        return in_place.run_step(model, prepare, step, args, check)
+    except IndexError as error:
+        found = re.search(r"Target (-?\d+) is out of bounds", str(error))
+        if not found:
+            raise
+        raise NumericsError(
+            f"label value of {found[1]} which is outside the valid range"
+        ) from error
+
+
+def check_finite(x, message):
+    """Returns `x`, or stops the step where it holds a NaN or an infinity.
+
+    `torch.compile` has no such check: under `jit_compile=True` the tensor is
+    returned as it is.
+
+    Args:
+        x: Float tensor.
+        message: Text that the error begins with.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        NumericsError: If it holds one.
+    """
+    symbolic = x.is_meta or in_symbolic_scope()
+    compiled = torch.compiler.is_compiling()
+    if not (symbolic or compiled) and not torch.isfinite(x).all():
+        raise NumericsError(message)
+    return x
+
+
+def without_gradient():
+    """Returns a context in which nothing is recorded for a gradient."""
+    return torch.no_grad()
+
+
+def is_distributed(model):
+    """Whether a model trains on several devices."""
+    del model
+    return False
+
+
+def makes_variables_in_steps(model):
+    """Whether the first step of a model may still make metrics."""
+    del model
+    return True
+
+
+def after(tensors, inputs):
+    """Returns inputs that are there no sooner than some other tensors.
+
+    PyTorch runs everything in the order of the program.
+    """
+    del tensors
+    return inputs
+
+
+def unscale_loss(value):
+    """Returns a loss as it is logged: here the one that is minimized."""
+    return value
+
+
+def compile_inference(function, variables):
+    """Returns a function `inputs -> outputs` without a gradient.
+
+    Args:
+        function: Function of a batch of inputs.
+        variables: The Keras variables that it reads.
+    """
+    del variables
+
+    def call(inputs):
+        inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
+        with torch.no_grad():
+            return function(inputs)
+
+    return call
+
+
+def count_multiply_adds(function, inputs):
+    """Counts the multiplications, each with an addition, of one example.
+
+    Those of matrix products and convolutions. What else there is (activations,
+    normalizations, pooling) is small beside them and does not count.
+
+    Args:
+        function: Function of a batch of inputs.
+        inputs: Structure of inputs; only shapes and dtypes matter.
+
+    Returns:
+        An integer.
+    """
+    examples = keras.tree.map_structure(
+        lambda x: keras.ops.zeros(
+            (1, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)
+        ),
+        inputs,
+    )
+    counter = FlopCounterMode(display=False)
+    # Of attention in one piece it sees nothing.
+    in_parts = sdpa_kernel(SDPBackend.MATH)
+    with torch.no_grad(), in_parts, counter:
+        function(examples)
+    return counter.get_total_flops() // 2

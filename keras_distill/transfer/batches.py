@@ -1,0 +1,59 @@
+"""Any data that `fit` takes, as batches to loop over."""
+
+import keras
+
+from keras_distill.backend import USES_TF_DATA
+from keras_distill.backend.keras_internals import can_convert_arrays
+from keras_distill.backend.keras_internals import get_data_adapter
+from keras_distill.backend.keras_internals import is_tf_dataset
+from keras_distill.validation import check_integer
+
+# For arrays: what needs no gradient may have larger batches than `fit`.
+_BATCH_SIZE = 128
+
+
+def to_batches(data, batch_size=None):
+    """Returns whatever `fit` takes as an iterable of batches.
+
+    Args:
+        data: As in `pipelines.to_examples`.
+        batch_size: Integer, or `None`.
+
+    Returns:
+        Iterable of tuples `(x,)`, `(x, y)` or `(x, y, sample_weight)`, and
+        their number or `None`.
+
+    Raises:
+        ValueError: If `batch_size` is given for batches.
+    """
+    if USES_TF_DATA or is_tf_dataset(data):
+        return _from_pipeline(data, batch_size)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, low=1)
+    arrays = can_convert_arrays(data)
+    if batch_size is not None and not arrays:
+        raise ValueError(
+            f"The data has batches already. Received: batch_size={batch_size}"
+        )
+    if arrays:
+        adapter = get_data_adapter(
+            *keras.utils.unpack_x_y_sample_weight(data),
+            batch_size=batch_size or _BATCH_SIZE,
+        )
+    else:
+        adapter = get_data_adapter(data)
+    return map(_to_tuple, adapter.get_numpy_iterator()), adapter.num_batches
+
+
+def _from_pipeline(data, batch_size):
+    from keras_distill.transfer import pipelines
+
+    examples = pipelines.to_examples(data, batch_size, None, None, _BATCH_SIZE)
+    batches = pipelines.in_batches(examples, examples.batch_size)
+    length = int(batches.cardinality())
+    return batches, length if length >= 0 else None
+
+
+def _to_tuple(batch):
+    parts = keras.utils.unpack_x_y_sample_weight(batch)
+    return tuple(part for part in parts if part is not None)

@@ -1,0 +1,79 @@
+"""TFRecord files: written by TensorFlow, read without it.
+
+A record is its length (8 bytes), a checksum of that (4), the content, and a
+checksum of the content (4), all little-endian. Reading leaves both checksums
+alone: a store has its own of all that is in a file.
+"""
+
+import contextlib
+import os
+
+_LENGTH, _CHECKSUM = 8, 4
+
+
+class RecordWriter:
+    """Writes a file of records.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        ImportError: If TensorFlow is not installed.
+        OSError: If it can not be written; the methods raise it, too.
+    """
+
+    def __init__(self, path):
+        try:
+            import tensorflow as tf
+        except ImportError:
+            raise ImportError(
+                "Creating a `SoftTargetStore` needs TensorFlow, which writes "
+                "its files: `pip install tensorflow`. Reading one does not."
+            ) from None
+        self._errors = tf.errors.OpError
+        with self._as_os_error():
+            self._writer = tf.io.TFRecordWriter(os.fspath(path))
+
+    def write(self, content):
+        """Appends a record of bytes."""
+        with self._as_os_error():
+            self._writer.write(content)
+
+    def close(self):
+        """Writes what is still in memory."""
+        with self._as_os_error():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _as_os_error(self):
+        try:
+            yield
+        except self._errors as error:
+            raise OSError(str(error)) from error
+
+
+def read_records(path):
+    """Returns the content of each record in a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        List of `memoryview`.
+
+    Raises:
+        OSError: If it can not be read, or ends within a record.
+    """
+    with open(path, "rb") as file:
+        content = memoryview(file.read())
+    records = []
+    position = 0
+    while position < len(content):
+        start = position + _LENGTH + _CHECKSUM
+        length = content[position : position + _LENGTH]
+        stop = start + int.from_bytes(length, "little")
+        position = stop + _CHECKSUM
+        if position > len(content):
+            raise OSError("it ends within a record")
+        records.append(content[start:stop])
+    return records

@@ -1,0 +1,238 @@
+"""What holds on each backend of Keras in its own way."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_distill
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def dense(units, *widths, seed=0):
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            *(keras.layers.Dense(width, "relu") for width in widths),
+            keras.layers.Dense(
+                units,
+                kernel_initializer=keras.initializers.RandomNormal(seed=seed),
+            ),
+        ]
+    )
+
+
+def make_distiller(teacher, student=None):
+    distiller = keras_distill.Distiller(
+        student=student or dense(5, seed=1), teacher=teacher
+    )
+    distiller.compile(
+        keras.optimizers.SGD(0.1),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return distiller
+
+
+@pytest.mark.backend("jax", "torch", reason="TensorFlow is the backend")
+def test_tensorflow_is_not_imported(data, tmp_path):
+    """Not to distil arrays, nor to read what is on the disk."""
+    x, y = data
+    teacher = dense(5, seed=3)
+    keras_distill.SoftTargetStore.create(
+        tmp_path / "store", teacher, (x, y), verbose=0
+    )
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    script = """
+        import sys
+        import keras
+        import numpy as np
+        import keras_distill
+
+        data = np.load(sys.argv[1] + "/data.npz")
+        x, y = data["x"], data["y"]
+
+        def model():
+            return keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
+
+        distiller = keras_distill.Distiller(student=model(), teacher=model())
+        distiller.compile("sgd", "sparse_categorical_crossentropy")
+        distiller.fit(x, y, validation_split=0.2, verbose=0)
+        distiller.fit(x, y, cache=False, verbose=0)
+        store = keras_distill.SoftTargetStore(sys.argv[1] + "/store")
+        distiller.fit(store.attach((x, y), batch_size=8), verbose=0)
+        assert store[:].shape == (22, 5)
+        keras_distill.compare(
+            {"student": distiller.student}, (x, y), verbose=0
+        )
+        assert "tensorflow" not in sys.modules
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        check=True,
+    )
+
+
+@pytest.mark.backend("jax", reason="it compiles constants into a program")
+def test_the_program_does_not_grow_with_the_teacher(data):
+    import jax
+
+    from keras_distill.backend.jax import _Data
+
+    x, y = (ops.convert_to_tensor(each) for each in data)
+
+    def measure(width, as_constants=False):
+        distiller = make_distiller(dense(5, width))
+        distiller.fit(*data, verbose=0, cache=False)
+        state = distiller._get_jax_state(
+            trainable_variables=True,
+            non_trainable_variables=True,
+            optimizer_variables=True,
+            metrics_variables=True,
+        )
+        batch = (x, y)
+        if not as_constants:
+            values = [each.value for each in distiller.step_inputs()]
+            batch = _Data(batch, values)
+        lowered = jax.jit(distiller.train_step).lower(state, batch)
+        return len(lowered.as_text())
+
+    assert measure(1000) < 1.01 * measure(10)
+    # It would be seen.
+    assert measure(1000, as_constants=True) > 2 * measure(1000)
+
+
+@pytest.mark.backend("torch", reason="of PyTorch")
+def test_the_teacher_runs_without_gradients(data):
+    import torch
+
+    enabled = []
+
+    class Notes(keras.layers.Layer):
+        def call(self, inputs):
+            enabled.append(torch.is_grad_enabled())
+            return inputs
+
+    inputs = keras.Input((6,))
+    teacher = keras.Model(inputs, dense(5)(Notes()(inputs)))
+    distiller = make_distiller(teacher)
+    enabled.clear()
+    distiller.fit(*data, verbose=0, cache=False)
+    assert enabled == [False]
+    assert all(weight.value.grad is None for weight in teacher.weights)
+
+
+@pytest.mark.backend("torch", reason="of PyTorch")
+def test_the_student_is_a_module(data):
+    """A training loop of PyTorch goes on where `fit` was."""
+    import torch
+
+    x, y = data
+    student = dense(5, seed=1)
+    make_distiller(dense(5, seed=3), student).fit(x, y, verbose=0)
+    assert isinstance(student, torch.nn.Module)
+    inputs = torch.as_tensor(x)
+    np.testing.assert_allclose(
+        student(inputs).detach(), student.predict(x, verbose=0), rtol=1e-5
+    )
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            student(inputs), torch.as_tensor(y)
+        )
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+
+
+THREE_STEPS = """
+import json, sys
+import keras
+import numpy as np
+import keras_distill
+
+rng = np.random.default_rng(0)
+x = rng.normal(size=(24, 6)).astype("float32")
+y = rng.integers(0, 5, 24)
+
+
+def model(*widths):
+    layers = [keras.layers.Dense(width, "tanh") for width in widths]
+    made = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(5)])
+    made.set_weights([
+        rng.normal(size=weight.shape).astype("float32")
+        for weight in made.get_weights()
+    ])
+    return made
+
+
+teacher = [model(8), model(9)]
+student = model(7)
+distiller = keras_distill.Distiller(student=student, teacher=teacher)
+distiller.compile(
+    keras.optimizers.Adam(0.01),
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    distillation_loss=[
+        keras_distill.losses.SoftTargetCrossentropy(4.0),
+        keras_distill.losses.SoftTargetKLDivergence(4.0),
+    ],
+    metrics=["accuracy"],
+    distillation_metrics=["teacher_agreement"],
+)
+logs = [
+    distiller.train_on_batch(
+        x[start : start + 8], y[start : start + 8], return_dict=True
+    )
+    for start in (0, 8, 16)
+]
+weights = [float(np.abs(weight).sum()) for weight in student.get_weights()]
+print(json.dumps([
+    keras.backend.backend(),
+    [{name: float(value) for name, value in each.items()} for each in logs],
+    weights,
+]))
+"""
+
+
+def test_backends_agree(tmp_path):
+    """Three steps from the same weights give the same losses.
+
+    Of the environments that are there: `make test-backends` makes all.
+    """
+    import json
+
+    pythons = {keras.backend.backend(): sys.executable}
+    for backend in ("jax", "tensorflow", "torch"):
+        folder = ".venv" if backend == "tensorflow" else f".venv-{backend}"
+        python = ROOT / folder / "bin" / "python"
+        if python.exists():
+            pythons.setdefault(backend, str(python))
+    results = {}
+    for backend, python in pythons.items():
+        done = subprocess.run(
+            [python, "-c", THREE_STEPS],
+            env={**os.environ, "KERAS_BACKEND": backend},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        name, *result = json.loads(done.stdout.splitlines()[-1])
+        assert name == backend
+        results[backend] = result
+    if os.environ.get("ALL_BACKENDS"):
+        assert len(results) == 3
+    expected_logs, expected_weights = next(iter(results.values()))
+    for logs, weights in results.values():
+        for ours, expected in zip(logs, expected_logs, strict=True):
+            assert ours == pytest.approx(expected, rel=1e-5)
+        assert weights == pytest.approx(expected_weights, rel=1e-5)
