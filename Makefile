@@ -1,4 +1,5 @@
-# Every command sets up what it needs, once, in .venv.
+# Every command sets up what it needs, once, in .venv; test-backends in .venv-jax
+# and .venv-torch.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,11 @@ ifneq ($(wildcard ../shared/tensorflow_datasets),)
 export TFDS_DATA_DIR ?= $(abspath ../shared/tensorflow_datasets)
 endif
 
-.PHONY: demo mnist speech test lint docs format bench clean
+# As much as is tested. On Linux without a GPU another index is smaller:
+# https://download.pytorch.org/whl/cpu
+TORCH ?= torch==2.13.0
+
+.PHONY: demo mnist speech test test-backends lint docs format bench clean
 
 demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
@@ -25,6 +30,15 @@ speech: $(VENV)/examples.installed
 test: $(VENV)/test.installed
 	# By file: the code blocks of a document build on each other.
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# The other backends of Keras. Documents and examples are TensorFlow's.
+test-backends: $(VENV)/test.installed test-jax test-torch
+	ALL_BACKENDS=1 $(BIN)/python -m pytest tests/test_backends.py -k agree
+
+test-%: $(VENV)-%/test.installed
+	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/python -m pytest -n 2 \
+	    --ignore tests/docs --ignore tests/examples \
+	    --ignore tests/benchmarks $(ARGS) tests
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check
@@ -45,7 +59,7 @@ bench: $(VENV)/examples.installed
 	$(BIN)/python benchmarks/training.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) build output *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* build output *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/%.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) \
@@ -53,4 +67,11 @@ $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --editable '.[$*]'
+	touch $@
+
+$(VENV)-%/test.installed: pyproject.toml
+	test -x $(VENV)-$*/bin/python || $(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet \
+	    --disable-pip-version-check $(if $(findstring torch,$*),$(TORCH)) \
+	    --editable '.[$*,test]'
 	touch $@
