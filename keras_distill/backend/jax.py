@@ -8,15 +8,32 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
+from keras_distill.backend.without_strategy import MultiWorkerFit
+from keras_distill.backend.without_strategy import unscale_loss
+
+__all__ = [
+    "CHECKS_LABELS",
+    "MultiWorkerFit",
+    "NumericsError",
+    "after",
+    "call_step",
+    "check_finite",
+    "compile_inference",
+    "count_multiply_adds",
+    "is_distributed",
+    "is_ready",
+    "makes_variables_in_steps",
+    "read_failure",
+    "run_step",
+    "unscale_loss",
+    "without_gradient",
+]
+
 # Whether a step of Keras stops at a label that is no class.
 CHECKS_LABELS = False
 
 # The entry of the logs that holds what a step has noted.
 _NOTES = "_keras_distill_notes"
-
-
-class MultiWorkerFit:
-    """What Keras lacks to train on several machines: here, nothing."""
 
 
 class NumericsError(ArithmeticError):
@@ -229,11 +246,6 @@ def after(tensors, inputs):
     """
     _, inputs = jax.lax.optimization_barrier((tensors, inputs))
     return inputs
-
-
-def unscale_loss(value):
-    """Returns a loss as it is logged: here the one that is minimized."""
-    return value
 
 
 def compile_inference(function, variables):

@@ -12,6 +12,7 @@ from keras_distill.backend.in_place import run_step
 from keras_distill.backend.keras_issue_20585 import MultiWorkerFit
 
 __all__ = [
+    "CHECKS_LABELS",
     "MultiWorkerFit",
     "NumericsError",
     "after",

@@ -11,8 +11,11 @@ from keras_distill.backend.in_place import call_step
 from keras_distill.backend.in_place import is_ready
 from keras_distill.backend.in_place import read_failure
 from keras_distill.backend.keras_internals import in_symbolic_scope
+from keras_distill.backend.without_strategy import MultiWorkerFit
+from keras_distill.backend.without_strategy import unscale_loss
 
 __all__ = [
+    "CHECKS_LABELS",
     "MultiWorkerFit",
     "NumericsError",
     "after",
@@ -32,10 +35,6 @@ __all__ = [
 
 # Whether a step of Keras stops at a label that is no class.
 CHECKS_LABELS = True
-
-
-class MultiWorkerFit:
-    """What Keras lacks to train on several machines: here, nothing."""
 
 
 class NumericsError(ArithmeticError):
@@ -102,11 +101,6 @@ def after(tensors, inputs):
     """
     del tensors
     return inputs
-
-
-def unscale_loss(value):
-    """Returns a loss as it is logged: here the one that is minimized."""
-    return value
 
 
 def compile_inference(function, variables):

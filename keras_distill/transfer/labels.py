@@ -185,12 +185,8 @@ def require_classes(labels, y_pred, loss, output_names):
     """
     if CHECKS_LABELS:
         return
-    names = name_outputs(y_pred, output_names)
-    for output, loss_of_output, labels_of_output in zip(
-        keras.tree.flatten(y_pred),
-        _spread(loss, names),
-        _spread(labels, names),
-        strict=True,
+    for output, loss_of_output, labels_of_output in _list_outputs(
+        labels, y_pred, loss, output_names
     ):
         if not _is_sparse(loss_of_output) or labels_of_output is None:
             continue
@@ -258,16 +254,23 @@ def mask_unlabelled(labels, y_pred, loss, output_names):
         loss: The hard loss or losses, as given to `compile`.
         output_names: The names of the student's outputs, or `None`.
     """
-    names = name_outputs(y_pred, output_names)
-    for output, loss_of_output, labels_of_output in zip(
-        keras.tree.flatten(y_pred),
-        _spread(loss, names),
-        _spread(labels, names),
-        strict=True,
+    for output, loss_of_output, labels_of_output in _list_outputs(
+        labels, y_pred, loss, output_names
     ):
         ignored = getattr(loss_of_output, "ignore_class", None)
         if ignored is not None and labels_of_output is not None:
             _mask(output, labels_of_output, ignored)
+
+
+def _list_outputs(labels, y_pred, loss, output_names):
+    """Lists `(output, loss, labels)` for each output, `None` what is not."""
+    names = name_outputs(y_pred, output_names)
+    return zip(
+        keras.tree.flatten(y_pred),
+        _spread(loss, names),
+        _spread(labels, names),
+        strict=True,
+    )
 
 
 def _spread(structure, names):
