@@ -58,6 +58,9 @@ format: $(VENV)/test.installed
 bench: $(VENV)/examples.installed
 	$(BIN)/python benchmarks/training.py $(ARGS)
 
+# Or make takes it for a step on the way, and removes what says it is done.
+.SECONDARY: $(VENV)-jax/test.installed $(VENV)-torch/test.installed
+
 clean:
 	rm -rf $(VENV) $(VENV)-* build output *.egg-info .pytest_cache .mypy_cache .ruff_cache
 

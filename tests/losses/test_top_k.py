@@ -13,6 +13,7 @@ import keras_distill
 import reference
 from backends import value_and_gradient
 from keras_distill import losses
+from markers import fast_compiler
 
 LOSSES = {
     "crossentropy": (
@@ -244,7 +245,9 @@ def test_training_equals_plain_gradient_descent(data, make_model):
     np.testing.assert_allclose(student.get_weights()[0], kernel, rtol=1e-4)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=fast_compiler)]
+)
 def test_another_temperature_is_refused(data, make_model, jit_compile):
     x, _ = data
     targets = keras_distill.top_k_targets(
