@@ -8,6 +8,7 @@ from keras import ops
 from keras_distill.backend import MultiWorkerFit
 from keras_distill.backend import after
 from keras_distill.backend import is_distributed
+from keras_distill.backend import keeping_variables
 from keras_distill.backend import makes_variables_in_steps
 from keras_distill.backend import run_step
 from keras_distill.backend import unscale_loss
@@ -471,7 +472,7 @@ class Distiller(MultiWorkerFit, keras.Model):
         sample_weight = match_weights(y, sample_weight)
         self._configure_step(class_weight)
         callbacks = prepend_callback(LogHyperparameters(), callbacks)
-        with self._check.explaining():
+        with self._check.explaining(), keeping_variables(self):
             return super().fit(
                 x=x,
                 y=y,
@@ -518,7 +519,7 @@ class Distiller(MultiWorkerFit, keras.Model):
         if self._metrics_are_unbuilt():
             self.test_function = None
         self._check_temperatures()
-        with self._check.explaining():
+        with self._check.explaining(), keeping_variables(self):
             return super().evaluate(*args, **kwargs)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
@@ -630,6 +631,17 @@ class Distiller(MultiWorkerFit, keras.Model):
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Keras calls it before the first step, where a step is compiled that
         # can make no variables.
+        parts = (
+            *flatten_layers(self.student),
+            self._compile_loss,
+            self._compile_metrics,
+            self._component_losses,
+            self._teacher,
+        )
+        if all(part is None or part.built for part in parts):
+            # A batch that is looked at may be gone.
+            super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+            return
         if data_batch is None:
             data_batch = first_batch(iterator)
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data_batch)
@@ -976,11 +988,11 @@ class Distiller(MultiWorkerFit, keras.Model):
         self._memory.check(
             self._teacher, self._distillation.present_temperatures()
         )
-        return self._check.run(step, args, self.step_inputs())
+        return self._check.run(self, step, args)
 
     def _run_test(self, step, *args):
         """Runs a compiled test step."""
-        return self._check.run(step, args, self.step_inputs())
+        return self._check.run(self, step, args)
 
     def _compute_soft_loss(
         self, soft_targets, y_pred, sample_weight, batch_size

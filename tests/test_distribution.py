@@ -144,11 +144,16 @@ def start(workers, *arguments):
 
 def train(workers, *arguments):
     """Returns what each worker says of its training."""
+    processes = start(workers, *arguments)
     results = []
-    for process in start(workers, *arguments):
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0
-        results.append(json.loads(output.splitlines()[-1]))
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0
+            results.append(json.loads(output.splitlines()[-1]))
+    finally:
+        for process in processes:
+            process.kill()
     return results
 
 

@@ -29,6 +29,7 @@ compile_inference = _backend.compile_inference
 count_multiply_adds = _backend.count_multiply_adds
 is_distributed = _backend.is_distributed
 is_ready = _backend.is_ready
+keeping_variables = _backend.keeping_variables
 makes_variables_in_steps = _backend.makes_variables_in_steps
 read_failure = _backend.read_failure
 run_step = _backend.run_step

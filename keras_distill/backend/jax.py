@@ -22,6 +22,7 @@ __all__ = [
     "count_multiply_adds",
     "is_distributed",
     "is_ready",
+    "keeping_variables",
     "makes_variables_in_steps",
     "read_failure",
     "run_step",
@@ -105,8 +106,11 @@ def read_failure(notes):
 
 
 def is_ready(notes):
-    """Whether `read_failure` need not wait for a device."""
-    return notes is not None and notes.is_ready()
+    """Whether `read_failure` need not wait for a device.
+
+    Of several processes all have to say the same.
+    """
+    return notes is not None and jax.process_count() == 1 and notes.is_ready()
 
 
 class _Data(typing.NamedTuple):
@@ -116,22 +120,23 @@ class _Data(typing.NamedTuple):
     inputs: list
 
 
-def call_step(function, args, inputs):
+def call_step(model, function, args):
     """Calls a step that Keras has compiled.
 
+    The present values of what else it reads travel with the batch: what is not
+    among its arguments a compiled step knows only as a constant.
+
     Args:
+        model: The `Distiller`.
         function: `train_function` or `test_function` as Keras made it.
-        args: Its arguments.
-        inputs: Variables that the step reads and that are no part of the model.
-            Their present values travel with the batch: what is not among its
-            arguments a compiled step knows only as a constant.
+        args: Its arguments: a state and an iterator of batches.
 
     Returns:
         What the function returns; and the values of `BatchCheck.variables`
         after it, which are in nobody's reach else during `fit`.
     """
     state, batches = args
-    values = [variable.value for variable in inputs]
+    values = [variable.value for variable in model.step_inputs()]
     logs, state = function(state, (_Data(batch, values) for batch in batches))
     notes = logs.pop(_NOTES)
     return (logs, state), notes
@@ -182,6 +187,30 @@ def run_step(model, prepare, step, args, check):
         changed,
     )
     return {**logs, _NOTES: jnp.stack(notes)}, (*kept, metrics)
+
+
+@contextlib.contextmanager
+def keeping_variables(model):
+    """Returns a context after whose errors a model has its variables.
+
+    For the time of `fit` and `predict` Keras takes the values out of them, and
+    does not put them back where the first step raises an error.
+    """
+    variables = [*model.variables, *model.metrics_variables]
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        variables += optimizer.variables
+    values = [variable._value for variable in variables]
+    try:
+        yield
+    except BaseException:
+        # If a step was taken, to what it returned.
+        model.jax_state_sync()
+        for variable, value in zip(variables, values, strict=True):
+            lost = variable._value is None
+            if lost and value is not None and not value.is_deleted():
+                variable._value = value
+        raise
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ class MultiWorkerFit(_Mixin):
         def step(data):
             logs = step_function(data)
             return {
-                name: tf.reshape(value, (1,)) for name, value in logs.items()
+                name: tf.expand_dims(value, 0) for name, value in logs.items()
             }
 
         function = super()._make_function(step)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_distill.backend.in_place import call_step
 from keras_distill.backend.in_place import is_ready
+from keras_distill.backend.in_place import keeping_variables
 from keras_distill.backend.in_place import read_failure
 from keras_distill.backend.in_place import run_step
 from keras_distill.backend.keras_issue_20585 import MultiWorkerFit
@@ -22,6 +23,7 @@ __all__ = [
     "count_multiply_adds",
     "is_distributed",
     "is_ready",
+    "keeping_variables",
     "makes_variables_in_steps",
     "read_failure",
     "run_step",

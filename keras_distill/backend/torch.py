@@ -1,15 +1,14 @@
-import re
-
 import keras
 import torch
 from torch.nn.attention import SDPBackend
 from torch.nn.attention import sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from keras_distill.backend import in_place
 from keras_distill.backend.in_place import call_step
 from keras_distill.backend.in_place import is_ready
+from keras_distill.backend.in_place import keeping_variables
 from keras_distill.backend.in_place import read_failure
+from keras_distill.backend.in_place import run_step
 from keras_distill.backend.keras_internals import in_symbolic_scope
 from keras_distill.backend.without_strategy import MultiWorkerFit
 from keras_distill.backend.without_strategy import unscale_loss
@@ -25,6 +24,7 @@ __all__ = [
     "count_multiply_adds",
     "is_distributed",
     "is_ready",
+    "keeping_variables",
     "makes_variables_in_steps",
     "read_failure",
     "run_step",
@@ -33,25 +33,13 @@ __all__ = [
 ]
 
 
-# Whether a step of Keras stops at a label that is no class.
-CHECKS_LABELS = True
+# Whether a step of Keras stops at a label that is no class. PyTorch passes over
+# -100, and on a GPU an error leaves the process without it.
+CHECKS_LABELS = False
 
 
 class NumericsError(ArithmeticError):
     """A step met impossible values."""
-
-
-def run_step(model, prepare, step, args, check):
-    """As in `in_place`, and names an error of PyTorch as the others are."""
-    try:
-        return in_place.run_step(model, prepare, step, args, check)
-    except IndexError as error:
-        found = re.search(r"Target (-?\d+) is out of bounds", str(error))
-        if not found:
-            raise
-        raise NumericsError(
-            f"label value of {found[1]} which is outside the valid range"
-        ) from error
 
 
 def check_finite(x, message):

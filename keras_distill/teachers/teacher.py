@@ -99,6 +99,15 @@ class Teacher:
         }
         return list(variables.values())
 
+    @property
+    def built(self):
+        """Whether all models have their weights."""
+        return all(
+            layer.built
+            for model in self.models()
+            for layer in flatten_layers(model)
+        )
+
     def build(self, inputs):
         """Makes the weights of models that have never been called.
 

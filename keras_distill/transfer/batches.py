@@ -55,5 +55,7 @@ def _from_pipeline(data, batch_size):
 
 
 def _to_tuple(batch):
-    parts = keras.utils.unpack_x_y_sample_weight(batch)
-    return tuple(part for part in parts if part is not None)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    if sample_weight is not None:
+        return x, y, sample_weight
+    return (x,) if y is None else (x, y)

@@ -131,13 +131,13 @@ class BatchCheck:
         deviation = ops.abs(ops.sum(ops.abs(rows), axis=axis) - 1.0)
         self._deviations[who].assign(ops.max(deviation))
 
-    def run(self, step, args, inputs=()):
+    def run(self, model, step, args):
         """Runs a compiled step; explains its errors, warns after the first.
 
         Args:
+            model: The `Distiller`.
             step: The function that Keras compiled.
             args: Its arguments.
-            inputs: As in `backend.call_step`.
 
         Returns:
             What `step` returns.
@@ -152,7 +152,7 @@ class BatchCheck:
             if is_ready(self._pending):
                 read_failure(self._pending)
                 self._pending = None
-            result, notes = call_step(step, args, inputs)
+            result, notes = call_step(model, step, args)
             self._latest = notes
             if self._pending is None:
                 self._pending = notes
@@ -190,8 +190,6 @@ class BatchCheck:
             yield
         except _errors_of_steps() as error:
             explanation = self._explain(error)
-            # The next step is another one.
-            self.failure.assign(0.0)
             if explanation is None:
                 raise
             raise ValueError(explanation) from None

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill.backend import keeping_variables
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.logits import mark
@@ -84,11 +85,12 @@ class Memory:
         if key != self._key:
             if verbose:
                 print("The teacher labels the transfer set, once:")
-            soft_targets = labeller.predict(
-                x,
-                batch_size=max(batch_size or 0, _SMALLEST_BATCH),
-                verbose=verbose,
-            )
+            with keeping_variables(labeller):
+                soft_targets = labeller.predict(
+                    x,
+                    batch_size=max(batch_size or 0, _SMALLEST_BATCH),
+                    verbose=verbose,
+                )
             keras.tree.map_structure(_check_finite, soft_targets)
             self._labelled = Labelled(
                 soft_targets,

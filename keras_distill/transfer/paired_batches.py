@@ -20,7 +20,7 @@ class PairedBatches(keras.utils.PyDataset):
         batch_size: Integer for arrays, or `None`: 32.
         find: Function of the position of the first example in a batch and of
             their number, that returns the fingerprints and the arrays, in flat
-            order, of the soft targets of at least so many.
+            order, of the soft targets of so many.
         decoded: A batch of soft targets, for its structure.
         compared: The number of examples in a batch whose inputs are compared:
             the first ones. Defaults to `None`: all.
@@ -42,6 +42,12 @@ class PairedBatches(keras.utils.PyDataset):
         self._find = find
         self._decoded = decoded
         self._compared = compared
+        self._count = getattr(self._batches, "num_batches", None)
+        if self._count is None:
+            raise ValueError(
+                "Expected a `keras.utils.PyDataset` that ends. "
+                f"Received: {data!r}"
+            )
         first, *_ = keras.utils.unpack_x_y_sample_weight(self._batches[0])
         flat = keras.tree.flatten(first)
         # All batches but the last are as large.
@@ -52,7 +58,7 @@ class PairedBatches(keras.utils.PyDataset):
         ]
 
     def __len__(self):
-        return len(self._batches)
+        return self._count
 
     @property
     def num_batches(self):
@@ -68,15 +74,19 @@ class PairedBatches(keras.utils.PyDataset):
         )
         position = index * self._batch_size
         count = len(keras.tree.flatten(x)[0])
+        if count != self._batch_size and index + 1 < len(self):
+            raise ValueError(
+                "Expected batches of the same size, all but the last. "
+                f"Received: a batch of {count} at index {index}, where the "
+                f"first has {self._batch_size}"
+            )
         expected, *flat = self._find(position, count)
         compared = keras.tree.map_structure(lambda x: x[: self._compared], x)
         fingerprints = fingerprint_examples(compared)
-        differ = fingerprints != expected[:count][: self._compared]
+        differ = fingerprints != expected[: self._compared]
         if differ.any():
             refuse(position + int(np.argmax(differ)))
-        soft_targets = keras.tree.pack_sequence_as(
-            self._decoded, [array[:count] for array in flat]
-        )
+        soft_targets = keras.tree.pack_sequence_as(self._decoded, flat)
         y = pack_targets(y, soft_targets)
         return (x, y) if sample_weight is None else (x, y, sample_weight)
 
@@ -97,7 +107,8 @@ class _Slices:
         self._batch_size = batch_size
         self._examples = len(keras.tree.flatten(arrays)[0])
 
-    def __len__(self):
+    @property
+    def num_batches(self):
         return -(-self._examples // self._batch_size)
 
     def __getitem__(self, index):

@@ -39,6 +39,8 @@ _EXAMPLES_AT_ONCE = 4096
 _BYTES_AT_ONCE = 2**24
 # Shards that are kept in memory while they are read.
 _SHARDS_IN_MEMORY = 2
+# The same, of at most 64 MiB each, where they are not read one after another.
+_SHARDS_IN_ANY_ORDER = 16
 
 
 class SoftTargetStore:
@@ -320,7 +322,9 @@ class SoftTargetStore:
                 it begins with the view of that epoch. Defaults to 0.
 
         Returns:
-            A `tf.data.Dataset` whose elements are `(x, y)` or
+            A `tf.data.Dataset`, or on other backends than TensorFlow, for
+            arrays and for a `keras.utils.PyDataset` of batches of the same
+            size, a `keras.utils.PyDataset`. Its elements are `(x, y)` or
             `(x, y, sample_weight)`, where `y` is the dict
             `{"labels": ..., "soft_targets": ...}` that `Distiller.fit` takes,
             without `"labels"` where there are none.
@@ -328,7 +332,8 @@ class SoftTargetStore:
         Raises:
             ValueError: If the inputs have another shape or dtype, the teacher
                 is another one, or an argument is not of the kind above.
-            tf.errors.InvalidArgumentError: While it streams, with the number
+            tf.errors.InvalidArgumentError: While it streams (`ValueError` of a
+                `PyDataset`), with the number
                 of the example, if an input is not the one that was labelled,
                 if there are more examples than in the store, or a file is
                 damaged. `Distiller.fit` makes it a `ValueError`.
@@ -348,12 +353,10 @@ class SoftTargetStore:
             return self._attach_pipeline(
                 dataset, batch_size, augment, decoded, compared, initial_epoch
             )
+        # Its batches may be asked for in any order.
+        self._read = functools.lru_cache(_SHARDS_IN_ANY_ORDER)(self._read_shard)
         paired = PairedBatches(
-            dataset,
-            batch_size,
-            functools.partial(self._find, 0),
-            decoded,
-            compared,
+            dataset, batch_size, self._find_exactly, decoded, compared
         )
         self._check_inputs(paired.inputs)
         return paired
@@ -484,16 +487,28 @@ class SoftTargetStore:
     def _find(self, view, position, count):
         """Returns fingerprints and soft targets, `count` or more of them."""
         examples = self._manifest["examples"]
-        if position + count > examples:
-            raise shards.StoreError(
-                f"The dataset has more examples than the store {self.path}, "
-                f"which holds {examples}."
-            )
         fitting = _BYTES_AT_ONCE // self._format.record.itemsize
         at_once = max(count, min(fitting, _EXAMPLES_AT_ONCE))
         stop = min(position + at_once, examples)
         first = view * examples
-        records = self._slice(int(first + position), int(first + stop))
+        self._check_count(position + count)
+        return self._decode(first + position, first + stop)
+
+    def _find_exactly(self, position, count):
+        """Returns fingerprints and soft targets, `count` of them."""
+        self._check_count(position + count)
+        return self._decode(position, position + count)
+
+    def _check_count(self, count):
+        examples = self._manifest["examples"]
+        if count > examples:
+            raise shards.StoreError(
+                f"The dataset has more examples than the store {self.path}, "
+                f"which holds {examples}."
+            )
+
+    def _decode(self, start, stop):
+        records = self._slice(int(start), int(stop))
         return [
             get_fingerprints(records),
             *keras.tree.flatten(self._format.decode(records)),
