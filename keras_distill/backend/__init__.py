@@ -1,6 +1,7 @@
 """The few lines that differ between the backends of Keras.
 
-Each module has the same functions; that of the present backend is used.
+Each module has what is named here, some of it from a module that two of them
+share; that of the present backend is used.
 """
 
 import importlib

@@ -8,27 +8,10 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
-from keras_distill.backend.without_strategy import MultiWorkerFit
-from keras_distill.backend.without_strategy import unscale_loss
-
-__all__ = [
-    "CHECKS_LABELS",
-    "MultiWorkerFit",
-    "NumericsError",
-    "after",
-    "call_step",
-    "check_finite",
-    "compile_inference",
-    "count_multiply_adds",
-    "is_distributed",
-    "is_ready",
-    "keeping_variables",
-    "makes_variables_in_steps",
-    "read_failure",
-    "run_step",
-    "unscale_loss",
-    "without_gradient",
-]
+from keras_distill.backend.without_strategy import (
+    MultiWorkerFit as MultiWorkerFit,
+)
+from keras_distill.backend.without_strategy import unscale_loss as unscale_loss
 
 # Whether a step of Keras stops at a label that is no class.
 CHECKS_LABELS = False

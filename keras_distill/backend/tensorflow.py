@@ -5,31 +5,16 @@ import typing
 import keras
 import tensorflow as tf
 
-from keras_distill.backend.in_place import call_step
-from keras_distill.backend.in_place import is_ready
-from keras_distill.backend.in_place import keeping_variables
-from keras_distill.backend.in_place import read_failure
-from keras_distill.backend.in_place import run_step
-from keras_distill.backend.keras_issue_20585 import MultiWorkerFit
-
-__all__ = [
-    "CHECKS_LABELS",
-    "MultiWorkerFit",
-    "NumericsError",
-    "after",
-    "call_step",
-    "check_finite",
-    "compile_inference",
-    "count_multiply_adds",
-    "is_distributed",
-    "is_ready",
-    "keeping_variables",
-    "makes_variables_in_steps",
-    "read_failure",
-    "run_step",
-    "unscale_loss",
-    "without_gradient",
-]
+from keras_distill.backend.in_place import call_step as call_step
+from keras_distill.backend.in_place import is_ready as is_ready
+from keras_distill.backend.in_place import (
+    keeping_variables as keeping_variables,
+)
+from keras_distill.backend.in_place import read_failure as read_failure
+from keras_distill.backend.in_place import run_step as run_step
+from keras_distill.backend.keras_issue_20585 import (
+    MultiWorkerFit as MultiWorkerFit,
+)
 
 # Whether a step of Keras stops at a label that is no class.
 CHECKS_LABELS = True
