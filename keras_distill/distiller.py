@@ -717,8 +717,9 @@ class Distiller(MultiWorkerFit, keras.Model):
             hard_weight = 1.0 - alpha
             if training and labels is None and self._compile_loss is not None:
                 alpha = self._check.only_soft(alpha)
+            terms = self._build_metrics(name_outputs(y_pred, self.output_names))
             soft_loss = self._compute_soft_loss(
-                soft_targets, y_pred, soft_sample_weight, batch_size
+                terms, soft_targets, y_pred, soft_sample_weight, batch_size
             )
             self._soft_loss_tracker.update_state(
                 unscale_loss(soft_loss), sample_weight=batch_size
@@ -726,10 +727,7 @@ class Distiller(MultiWorkerFit, keras.Model):
             losses.append(alpha * soft_loss)
             # Here, as JAX hands on the outputs and not what is known of them.
             self._distillation_metrics.update(
-                soft_targets,
-                y_pred,
-                soft_sample_weight,
-                self._build_metrics(name_outputs(y_pred, self.output_names)),
+                soft_targets, y_pred, soft_sample_weight, terms
             )
         if labels is not None and self._compile_loss is not None:
             # Keras multiplies weights with a mask in place, in PyTorch.
@@ -995,13 +993,12 @@ class Distiller(MultiWorkerFit, keras.Model):
         return self._check.run(self, step, args)
 
     def _compute_soft_loss(
-        self, soft_targets, y_pred, sample_weight, batch_size
+        self, terms, soft_targets, y_pred, sample_weight, batch_size
     ):
         """Returns the weighted sum of the distillation losses."""
         student_outputs = keras.tree.flatten(y_pred)
         teacher_outputs = flatten_like(y_pred, soft_targets=soft_targets)
         weights = weights_of_outputs(y_pred, sample_weight)
-        terms = self._build_metrics(name_outputs(y_pred, self.output_names))
         values = []
         for output, loss, _ in terms:
             teacher_output = teacher_outputs[output]
