@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_distill.backend.keras_internals import can_convert_arrays
-from keras_distill.transfer.shards import StoreError
+from keras_distill.transfer.shards import refuse
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
 
@@ -173,13 +173,3 @@ def fingerprint_examples(x):
     if len(hashes) > 1:
         hashes = [hash_rows(np.stack(hashes, axis=-1))]
     return hashes[0].astype("uint32")
-
-
-def refuse(number):
-    """Raises what is wrong with an example of another input."""
-    raise StoreError(
-        f"Example {number} (the first is 0) is not the one that was labelled: "
-        "inputs and soft targets do not belong together. Attach the dataset "
-        "in the order in which `create` saw it, and shuffle it afterwards; "
-        "what is random in it has to be in `augment`."
-    )

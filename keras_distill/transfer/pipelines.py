@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import get_data_adapter
-from keras_distill.transfer.paired_batches import refuse
+from keras_distill.transfer.shards import refuse
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
 

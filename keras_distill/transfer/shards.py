@@ -39,6 +39,16 @@ class StoreError(ValueError):
     """A store and the data it is asked for do not fit, or it is damaged."""
 
 
+def refuse(number):
+    """Raises what is wrong with an example of another input."""
+    raise StoreError(
+        f"Example {number} (the first is 0) is not the one that was labelled: "
+        "inputs and soft targets do not belong together. Attach the dataset "
+        "in the order in which `create` saw it, and shuffle it afterwards; "
+        "what is random in it has to be in `augment`."
+    )
+
+
 def choose_shard_size(example_bytes, batch_size):
     """Returns the number of examples in a shard, whole batches if possible."""
     examples = min(_EXAMPLES_PER_SHARD, _BYTES_PER_SHARD // example_bytes)

@@ -210,8 +210,7 @@ class SoftTargetStore:
             OSError: If a file can not be written, such as on a full disk.
         """
         # TensorFlow feeds the teacher, also on other backends.
-        from keras_distill.transfer import pipelines
-
+        pipelines = _import_pipelines()
         folder = _check_path(path)
         worker, workers = _check_shard(shard)
         _check_storage(top_k, dtype)
@@ -333,10 +332,10 @@ class SoftTargetStore:
             ValueError: If the inputs have another shape or dtype, the teacher
                 is another one, or an argument is not of the kind above.
             tf.errors.InvalidArgumentError: While it streams (`ValueError` of a
-                `PyDataset`), with the number
-                of the example, if an input is not the one that was labelled,
-                if there are more examples than in the store, or a file is
-                damaged. `Distiller.fit` makes it a `ValueError`.
+                `PyDataset`), with the number of the example, if an input is
+                not the one that was labelled, if there are more examples than
+                in the store, or a file is damaged. `Distiller.fit` makes it a
+                `ValueError`.
         """
         check_choice("check", check, _CHECKS)
         check_integer("initial_epoch", initial_epoch, low=0)
@@ -354,9 +353,13 @@ class SoftTargetStore:
                 dataset, batch_size, augment, decoded, compared, initial_epoch
             )
         # Its batches may be asked for in any order.
-        self._read = functools.lru_cache(_SHARDS_IN_ANY_ORDER)(self._read_shard)
+        read = functools.lru_cache(_SHARDS_IN_ANY_ORDER)(self._read_shard)
         paired = PairedBatches(
-            dataset, batch_size, self._find_exactly, decoded, compared
+            dataset,
+            batch_size,
+            functools.partial(self._find_exactly, read),
+            decoded,
+            compared,
         )
         self._check_inputs(paired.inputs)
         return paired
@@ -365,8 +368,7 @@ class SoftTargetStore:
         self, dataset, batch_size, augment, decoded, compared, initial_epoch
     ):
         """Joins the soft targets to a `tf.data` pipeline."""
-        from keras_distill.transfer import pipelines
-
+        pipelines = _import_pipelines()
         examples = pipelines.to_examples(
             dataset,
             batch_size,
@@ -471,13 +473,12 @@ class SoftTargetStore:
             self.path, self._manifest["shards"][number], self._format.record
         )
 
-    def _slice(self, start, stop):
+    def _slice(self, start, stop, read=None):
         """Returns the records from `start` to before `stop`."""
+        read = read or self._read
         size = self._manifest["examples_per_shard"]
         parts = [
-            self._read(number)[
-                max(start - number * size, 0) : stop - number * size
-            ]
+            read(number)[max(start - number * size, 0) : stop - number * size]
             for number in range(start // size, -(-stop // size))
         ]
         if len(parts) == 1:
@@ -494,10 +495,10 @@ class SoftTargetStore:
         self._check_count(position + count)
         return self._decode(first + position, first + stop)
 
-    def _find_exactly(self, position, count):
+    def _find_exactly(self, read, position, count):
         """Returns fingerprints and soft targets, `count` of them."""
         self._check_count(position + count)
-        return self._decode(position, position + count)
+        return self._decode(position, position + count, read)
 
     def _check_count(self, count):
         examples = self._manifest["examples"]
@@ -507,8 +508,8 @@ class SoftTargetStore:
                 f"which holds {examples}."
             )
 
-    def _decode(self, start, stop):
-        records = self._slice(int(start), int(stop))
+    def _decode(self, start, stop, read=None):
+        records = self._slice(int(start), int(stop), read)
         return [
             get_fingerprints(records),
             *keras.tree.flatten(self._format.decode(records)),
@@ -525,8 +526,7 @@ class SoftTargetStore:
 
     def _check_first(self, x, examples):
         """Compares the first batch, and the number if it is known."""
-        from keras_distill.transfer import pipelines
-
+        pipelines = _import_pipelines()
         fingerprints = pipelines.fingerprint_examples(x).numpy()
         stored = get_fingerprints(self._slice(0, len(fingerprints)))
         count = None if examples.batched else examples.length
@@ -566,6 +566,17 @@ class SoftTargetStore:
                 "Expected inputs like those that were labelled: "
                 f"{expected} without the batch. Received: {received}"
             )
+
+
+def _import_pipelines():
+    try:
+        from keras_distill.transfer import pipelines
+    except ImportError as error:
+        raise ImportError(
+            "To create a `SoftTargetStore`, or to attach one with `augment`, "
+            "needs TensorFlow: `pip install tensorflow`. To read one does not."
+        ) from error
+    return pipelines
 
 
 class _Progress:
@@ -652,8 +663,7 @@ def _make_predict(teacher, from_logits, top_k, dtype, temperatures):
 
 def _list_batches(examples, batch_size, views, augment, seed):
     """Yields inputs and fingerprints of each batch, view after view."""
-    from keras_distill.transfer import pipelines
-
+    pipelines = _import_pipelines()
     for view in range(views):
         replayed = examples
         if augment is not None:

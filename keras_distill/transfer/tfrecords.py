@@ -18,18 +18,13 @@ class RecordWriter:
         path: Path of the file.
 
     Raises:
-        ImportError: If TensorFlow is not installed.
         OSError: If it can not be written; the methods raise it, too.
     """
 
     def __init__(self, path):
-        try:
-            import tensorflow as tf
-        except ImportError:
-            raise ImportError(
-                "Creating a `SoftTargetStore` needs TensorFlow, which writes "
-                "its files: `pip install tensorflow`. Reading one does not."
-            ) from None
+        # Reading needs none.
+        import tensorflow as tf
+
         self._errors = tf.errors.OpError
         with self._as_os_error():
             self._writer = tf.io.TFRecordWriter(os.fspath(path))

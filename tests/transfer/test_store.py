@@ -14,6 +14,8 @@ import keras_distill
 import reference
 from keras_distill import SoftTargetStore
 from keras_distill import losses
+from keras_distill.transfer.records import RecordFormat
+from keras_distill.transfer.shards import choose_shard_size
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -785,3 +787,39 @@ def test_progress_is_shown(tmp_path, data, make_model, capsys):
     assert "examples/s" in shown
     create(tmp_path / "silent", make_model(seed=5), x)
     assert capsys.readouterr().out == ""
+
+
+def test_records_of_a_hundred_thousand_classes():
+    """What the documentation plans a billion examples with."""
+    for top_k, temperatures, size, files in (
+        (None, None, 200_008, 3_906_250),
+        (64, (1.0, 4.0), 396, 61_036),
+    ):
+        record = RecordFormat(
+            0, [(100_000,)], "float16", top_k, temperatures
+        ).record
+        assert record.itemsize == size
+        per_file = choose_shard_size(record.itemsize, 256)
+        assert -(-(10**9) // per_file) == files
+
+
+@pytest.mark.backend(
+    "jax", "torch", reason="`tf.data` takes batches of any size"
+)
+def test_batches_of_other_sizes_are_refused(tmp_path, data, make_model):
+    x, y = data
+
+    class Batches(keras.utils.PyDataset):
+        @property
+        def num_batches(self):
+            return 3
+
+        def __getitem__(self, index):
+            rows = [slice(0, 8), slice(8, 12), slice(12, 22)][index]
+            return x[rows], y[rows]
+
+    store = create(tmp_path / "store", make_model(seed=5), (x, y))
+    attached = store.attach(Batches())
+    attached[0]
+    with pytest.raises(ValueError, match=r"a batch of 4 at index 1.*has 8"):
+        attached[1]
