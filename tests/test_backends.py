@@ -201,6 +201,21 @@ def test_a_wrong_label_in_a_long_evaluation(data):
         np.testing.assert_array_equal(ours, then)
 
 
+@pytest.mark.parametrize("label", [-100, -1, 5])
+def test_labels_of_no_class_stop_a_step(data, label):
+    """By themselves PyTorch passes over -100, and JAX over all."""
+    x, y = data
+    distiller = make_distiller(dense(5, seed=3))
+    distiller.train_on_batch(x, y)
+    before = distiller.student.get_weights()
+    y = y.copy()
+    y[3] = label
+    with pytest.raises(ValueError, match="label value"):
+        distiller.train_on_batch(x, y)
+    for ours, then in zip(distiller.student.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, then)
+
+
 @pytest.mark.backend("jax", "torch", reason="TensorFlow builds while it trains")
 def test_no_batch_is_lost(data):
     """Of data that can be read once, once everything is built."""

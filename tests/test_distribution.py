@@ -161,8 +161,8 @@ def assert_same(workers, expected):
     for worker in workers:
         assert set(worker["history"]) == set(expected["history"])
         for name, values in expected["history"].items():
-            assert worker["history"][name] == pytest.approx(values, rel=1e-5), (
-                name
+            np.testing.assert_allclose(
+                worker["history"][name], values, rtol=1e-5, err_msg=name
             )
         for ours, theirs in zip(
             worker["weights"], expected["weights"], strict=True

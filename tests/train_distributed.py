@@ -117,15 +117,16 @@ def main():
     import keras_distill
 
     x = np.random.default_rng(0).normal(size=(64, FEATURES)).astype("float32")
-    y = np.arange(64) % CLASSES
+    y = np.eye(CLASSES, dtype="float32")[np.arange(64) % CLASSES]
     with scope:
         distiller = keras_distill.Distiller(
             student=make_model(1), teacher=make_model(7)
         )
         distiller.compile(
             keras.optimizers.Adam(0.01),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            # One number, and one for each class.
+            metrics=["accuracy", keras.metrics.F1Score()],
             distillation_metrics=["teacher_agreement"],
             steps_per_execution=arguments.steps_per_execution,
         )
@@ -156,6 +157,9 @@ def main():
         keras.ops.convert_to_numpy(weight).tolist()
         for weight in distiller.student.weights
     ]
+    history = {
+        name: np.asarray(values).tolist() for name, values in history.items()
+    }
     json.dump({"history": history, "weights": weights}, sys.stdout)
     sys.stdout.flush()
 
