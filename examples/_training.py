@@ -136,6 +136,8 @@ def fit_or_resume(
     backup = _Backup(folder / "backup")
     before = backup.restore(model)
     if before == epochs:
+        # What `fit` ends with: averaged weights take the weights' place.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
         return
     model.fit(
         make_batches(before),

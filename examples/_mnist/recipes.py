@@ -23,6 +23,8 @@ class Recipe:
         input_dropout: Share of the pixels that the teacher drops.
         dropout: Share of the hidden units that the teacher drops.
         max_norm: Largest norm of the weights into a unit of the teacher.
+        ema_momentum: That of the moving average of the weights, which is the
+            network at the end. Defaults to `None`: the weights as they are.
     """
 
     epochs: int
@@ -34,6 +36,7 @@ class Recipe:
     input_dropout: float = 0.0
     dropout: float = 0.0
     max_norm: float | None = None
+    ema_momentum: float | None = None
 
     def build_optimizer(self, steps):
         """Returns the Keras optimizer of a training of so many steps."""
@@ -46,6 +49,8 @@ class Recipe:
             "learning_rate": rate,
             "weight_decay": self.weight_decay or None,
         }
+        if self.ema_momentum is not None:
+            options |= {"use_ema": True, "ema_momentum": self.ema_momentum}
         if self.optimizer == "sgd":
             return keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
         return keras.optimizers.Adam(**options)

@@ -51,12 +51,17 @@ def _rows(study, seed):
         HARD_JITTER: study.plan_student(
             seed, HARD_JITTER, scale.hard_jitter, soft=False, jitter=True
         ),
-        SOFT_JITTER: study.plan_student(
-            seed, SOFT_JITTER, scale.soft_jitter, jitter=True
-        ),
+        SOFT_JITTER: plan_distilled_on_shifts(study, seed),
     }
 
 
 def plan_distilled(study, seed):
     """Returns the `Run` of the student that is distilled as in the paper."""
     return study.plan_student(seed, SOFT, study.scale.soft)
+
+
+def plan_distilled_on_shifts(study, seed):
+    """Returns the `Run` of the student that sees what its teacher saw."""
+    return study.plan_student(
+        seed, SOFT_JITTER, study.scale.soft_jitter, jitter=True
+    )

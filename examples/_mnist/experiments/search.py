@@ -5,7 +5,9 @@ Each differs from the recipe of its scale in what its name says.
 
 import dataclasses
 
+from _mnist.experiments.errors import SOFT_JITTER
 from _mnist.experiments.errors import plan_distilled
+from _mnist.experiments.errors import plan_distilled_on_shifts
 from _mnist.study import HARD
 from _mnist.study import SOFT
 from _mnist.study import TEACHER
@@ -16,28 +18,36 @@ TITLE = "The search for the recipes"
 
 CHOSEN = "as chosen"
 
-# Changes of a run and of its recipe, by network. Those of `epochs` and
-# `learning_rate` are factors.
+# Those of `epochs` and `learning_rate` are factors.
+_HALF = {"epochs": 0.5}
+
+# Changes of a run and of its recipe, by network. What takes long is compared
+# at half the epochs.
 SETTINGS = {
     TEACHER: {
         CHOSEN: {},
-        "no weight decay": {"weight_decay": 0.0},
-        "no weight decay, norm 1": {"weight_decay": 0.0, "max_norm": 1.0},
-        "weight decay 0.3": {"weight_decay": 0.3},
-        "dropout 0.2": {"dropout": 0.2},
-        "dropout 0.4": {"dropout": 0.4},
-        "dropout 0.5, of pixels 0.2": {"dropout": 0.5, "input_dropout": 0.2},
-        "half the epochs": {"epochs": 0.5},
-        "half the learning rate": {"learning_rate": 0.5},
-        "batches of 256": {"batch_size": 256},
-        "momentum, 30 times the learning rate": {
+        "half the epochs": _HALF,
+        "half the epochs, no weight decay": _HALF | {"weight_decay": 0.0},
+        "half the epochs, no weight decay, norm 1": _HALF
+        | {"weight_decay": 0.0, "max_norm": 1.0},
+        "half the epochs, weight decay 0.3": _HALF | {"weight_decay": 0.3},
+        "half the epochs, dropout 0.2": _HALF | {"dropout": 0.2},
+        "half the epochs, dropout 0.4": _HALF | {"dropout": 0.4},
+        "half the epochs, dropout 0.5, of pixels 0.2": _HALF
+        | {"dropout": 0.5, "input_dropout": 0.2},
+        "half the epochs, batches of 256": _HALF | {"batch_size": 256},
+        "half the epochs, averaged weights": _HALF | {"ema_momentum": 0.999},
+        # A step takes off the same share of the weights.
+        "half the epochs, momentum, 30 times the learning rate": _HALF
+        | {
             "optimizer": "sgd",
             "learning_rate": 30.0,
+            "weight_decay": 0.1 / 30,
         },
     },
     HARD: {
         CHOSEN: {},
-        "half the epochs": {"epochs": 0.5},
+        "half the epochs": _HALF,
         "twice the epochs": {"epochs": 2.0},
         "batches of 64": {"batch_size": 64},
         "a third of the learning rate": {"learning_rate": 1 / 3},
@@ -46,16 +56,26 @@ SETTINGS = {
         CHOSEN: {},
         "a tenth of hard loss": {"alpha": 0.9},
         "T = 4": {"temperature": 4.0},
-        "batches of 16, half the epochs": {"batch_size": 16, "epochs": 0.5},
+        "batches of 16, half the epochs": _HALF | {"batch_size": 16},
         "batches of 128": {"batch_size": 128},
         "three times the learning rate": {"learning_rate": 3.0},
         "a third of the learning rate": {"learning_rate": 1 / 3},
-        "half the epochs": {"epochs": 0.5},
+        "half the epochs": _HALF,
         "twice the epochs": {"epochs": 2.0},
+        "averaged weights": {"ema_momentum": 0.999},
         "momentum, ten times the learning rate": {
             "optimizer": "sgd",
             "learning_rate": 10.0,
         },
+    },
+    SOFT_JITTER: {
+        CHOSEN: {},
+        "twice the epochs": {"epochs": 2.0},
+        "half the epochs": _HALF,
+        "half the epochs, a tenth of hard loss": _HALF | {"alpha": 0.9},
+        "half the epochs, half hard loss": _HALF | {"alpha": 0.5},
+        "half the epochs, T = 4": _HALF | {"temperature": 4.0},
+        "half the epochs, batches of 64": _HALF | {"batch_size": 64},
     },
 }
 _FACTORS = ("epochs", "learning_rate")
@@ -102,6 +122,7 @@ def _plan(study):
             seed, HARD, study.scale.hard, soft=False
         ),
         SOFT: lambda seed: plan_distilled(study, seed),
+        SOFT_JITTER: lambda seed: plan_distilled_on_shifts(study, seed),
     }
     return {
         (name, setting): [
