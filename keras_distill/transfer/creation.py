@@ -128,7 +128,7 @@ def label(plan, batches, predict, show):
         for x, fingerprints in batches:
             fingerprints = fingerprints.numpy()
             stop = position + len(fingerprints)
-            parts = _split(position, stop, size)
+            parts = split(position, stop, size)
             if any(plan.is_own(n) and n not in notes for n, *_ in parts):
                 records = plan.format.encode(predict(x), fingerprints, position)
                 labelled += len(records)
@@ -173,15 +173,11 @@ def finish(plan, examples):
     Raises:
         ValueError: If a former run saw another number of examples.
     """
-    size = plan.config["examples_per_shard"]
     notes = shards.read_notes(plan.folder)
     if "shards" in read_manifest(plan.folder):
         # Another worker was the last.
         return True
-    expected = {
-        number: min(size, examples - number * size)
-        for number in range(math.ceil(examples / size))
-    }
+    expected = count_shards(examples, plan.config)
     for number, note in notes.items():
         if note["examples"] != expected.get(number, 0):
             raise _other_data(
@@ -191,15 +187,53 @@ def finish(plan, examples):
         return False
     shards.write_json(
         plan.folder / shards.MANIFEST,
-        {
-            **plan.config,
-            "examples": examples // plan.config["views"],
-            "shards": [notes[number] for number in sorted(notes)],
-        },
+        complete(plan.config, examples, notes),
         plan.worker,
     )
     shards.remove_notes(plan.folder)
     return True
+
+
+def count_shards(examples, config):
+    """Returns the number of examples in each shard, by its number.
+
+    Args:
+        examples: The number of all examples.
+        config: What the manifest begins with.
+    """
+    size = config["examples_per_shard"]
+    return {
+        number: stop - start for number, start, stop in split(0, examples, size)
+    }
+
+
+def complete(config, examples, notes):
+    """Returns the manifest of a store that is complete.
+
+    Args:
+        config: What it begins with.
+        examples: The number of all examples.
+        notes: What it says of each shard, by number.
+    """
+    return {
+        **config,
+        "examples": examples // config["views"],
+        "shards": [notes[number] for number in sorted(notes)],
+    }
+
+
+def split(start, stop, size):
+    """Lists `(shard, start, stop)` for the shards that examples fall into.
+
+    Args:
+        start: Number of the first example.
+        stop: That of the one after the last.
+        size: Number of examples in a shard.
+    """
+    return [
+        (number, max(start, number * size), min(stop, (number + 1) * size))
+        for number in range(start // size, math.ceil(stop / size))
+    ]
 
 
 class _Former:
@@ -234,11 +268,3 @@ def _other_data(plan, how):
         "have to come in the same order, and augmentation has to be an "
         "`augment` that can be replayed."
     )
-
-
-def _split(start, stop, size):
-    """Lists `(shard, start, stop)` for the shards that examples fall into."""
-    return [
-        (number, max(start, number * size), min(stop, (number + 1) * size))
-        for number in range(start // size, math.ceil(stop / size))
-    ]

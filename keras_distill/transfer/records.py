@@ -82,6 +82,16 @@ class RecordFormat:
         structure = json.loads(json.dumps(structure))
         return cls(structure, shapes, dtype, top_k, temperatures)
 
+    @classmethod
+    def from_config(cls, config):
+        """Returns the format that a manifest names.
+
+        Args:
+            config: Dict that holds what `get_config` returned.
+        """
+        names = ("structure", "shapes", "dtype", "top_k", "temperatures")
+        return cls(**{name: config[name] for name in names})
+
     def get_config(self):
         return {
             "structure": self.structure,

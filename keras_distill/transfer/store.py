@@ -7,32 +7,22 @@ import time
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_distill.backend import USES_TF_DATA
 from keras_distill.backend.keras_internals import is_tf_dataset
-from keras_distill.losses import SoftTargetCrossentropy
-from keras_distill.losses.composition import Distillation
 from keras_distill.outputs import shapes_agree
-from keras_distill.soft_targets import TARGET_DTYPES
-from keras_distill.soft_targets import top_k_targets
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer import creation
 from keras_distill.transfer import shards
-from keras_distill.transfer.checks import BatchCheck
-from keras_distill.transfer.labeller import Labeller
-from keras_distill.transfer.labeller import standardize
 from keras_distill.transfer.paired_batches import PairedBatches
+from keras_distill.transfer.recording import BATCH_SIZE
+from keras_distill.transfer.recording import Recording
+from keras_distill.transfer.recording import check_storage
 from keras_distill.transfer.records import RecordFormat
 from keras_distill.transfer.records import get_fingerprints
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
-from keras_distill.validation import check_temperatures
 
-_BATCH_SIZE = 256
-_TOP_K_TEMPERATURES = (1.0, 4.0)
-# The logit of a probability of 0, where a teacher gives probabilities.
-_LOG_ZERO = {"float16": -3e4, "float32": -1e9}
 _CHECKS = ("all", "sample")
 # What a pipeline is given, in fewer calls than batches.
 _EXAMPLES_AT_ONCE = 4096
@@ -117,18 +107,7 @@ class SoftTargetStore:
     def __init__(self, path):
         self.path = _check_path(path)
         self._manifest = _read_manifest(self.path)
-        self._format = RecordFormat(
-            **{
-                key: self._manifest[key]
-                for key in (
-                    "structure",
-                    "shapes",
-                    "dtype",
-                    "top_k",
-                    "temperatures",
-                )
-            }
-        )
+        self._format = RecordFormat.from_config(self._manifest)
         self._read = functools.lru_cache(maxsize=_SHARDS_IN_MEMORY)(
             self._read_shard
         )
@@ -213,22 +192,20 @@ class SoftTargetStore:
         pipelines = _import_pipelines()
         folder = _check_path(path)
         worker, workers = _check_shard(shard)
-        _check_storage(top_k, dtype)
+        check_storage(top_k, dtype, examples_per_shard)
         _check_views(views, augment, seed)
-        if examples_per_shard is not None:
-            check_integer("examples_per_shard", examples_per_shard, low=1)
-        teacher = Teacher(teacher)
-        temperatures = _choose_temperatures(temperatures, teacher, top_k)
+        recording = Recording(teacher, top_k, dtype, temperatures, from_logits)
         examples = pipelines.to_examples(
-            dataset, batch_size, teacher.input_ranks(), augment, _BATCH_SIZE
-        )
-        predict = _make_predict(
-            teacher, from_logits, top_k, dtype, temperatures
+            dataset,
+            batch_size,
+            recording.teacher.input_ranks(),
+            augment,
+            BATCH_SIZE,
         )
         folder.mkdir(parents=True, exist_ok=True)
         with creation.lock(folder, worker, workers):
             batches = _list_batches(
-                examples, batch_size or _BATCH_SIZE, views, augment, seed
+                examples, batch_size or BATCH_SIZE, views, augment, seed
             )
             first = next(batches, None)
             if first is None:
@@ -238,29 +215,20 @@ class SoftTargetStore:
                 )
             first_inputs, first_fingerprints = first
             count_first = len(first_fingerprints)
-            format = RecordFormat.of(
-                predict(first_inputs), dtype, top_k, temperatures
-            )
+            format = recording.make_format(recording.predict(first_inputs))
+            begun = creation.read_manifest(folder)
             plan = creation.Plan(
                 folder,
                 format,
-                {
-                    "format_version": shards.FORMAT_VERSION,
-                    "teacher": teacher.fingerprint(),
-                    "from_logits": from_logits,
-                    **format.get_config(),
-                    "inputs": pipelines.describe_inputs(
-                        first_inputs, batched=True
-                    ),
-                    "views": views,
-                    "seed": None if augment is None else seed,
-                    "workers": workers,
-                    "examples_per_shard": examples_per_shard
-                    or creation.read_manifest(folder).get("examples_per_shard")
-                    or shards.choose_shard_size(
-                        format.record.itemsize, count_first
-                    ),
-                },
+                recording.describe(
+                    format,
+                    pipelines.describe_inputs(first_inputs, batched=True),
+                    examples_per_shard or begun.get("examples_per_shard"),
+                    count_first,
+                    views,
+                    None if augment is None else seed,
+                    workers,
+                ),
                 worker,
             )
             if workers > 1 and plan.config["examples_per_shard"] < count_first:
@@ -279,7 +247,7 @@ class SoftTargetStore:
                 count = creation.label(
                     plan,
                     itertools.chain([first], batches),
-                    predict,
+                    recording.predict,
                     progress.show,
                 )
                 progress.end(count)
@@ -628,39 +596,6 @@ def _read_manifest(folder):
     return manifest
 
 
-def _make_predict(teacher, from_logits, top_k, dtype, temperatures):
-    """Returns the function from a batch of inputs to its soft targets."""
-    check = BatchCheck({"teacher": "Pass `from_logits=False` to `create`"})
-    look = functools.partial(check.look, "teacher")
-
-    def finish(outputs):
-        if not teacher.is_ensemble:
-            look(outputs, from_logits, -1)
-        logits = standardize(
-            outputs, from_logits=from_logits, log_zero=_LOG_ZERO[dtype]
-        )
-        if top_k is None:
-            return logits
-        check_integer("top_k", top_k, low=1, high=logits.shape[-1] - 1)
-        return top_k_targets(logits, top_k, temperatures, dtype)
-
-    loss = SoftTargetCrossentropy(
-        temperature=temperatures[0] if temperatures else 1.0,
-        teacher_from_logits=from_logits,
-    )
-    labeller = Labeller(teacher, Distillation(loss), None, check, finish)
-
-    def predict(inputs):
-        # They come from TensorFlow.
-        inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
-        with check.explaining():
-            outputs = labeller.predict_on_batch(inputs)
-        check.warn_once()
-        return outputs
-
-    return predict
-
-
 def _list_batches(examples, batch_size, views, augment, seed):
     """Yields inputs and fingerprints of each batch, view after view."""
     pipelines = _import_pipelines()
@@ -669,30 +604,6 @@ def _list_batches(examples, batch_size, views, augment, seed):
         if augment is not None:
             replayed = pipelines.replay(examples, augment, seed, view)
         yield from pipelines.list_inputs(replayed, batch_size)
-
-
-def _choose_temperatures(temperatures, teacher, top_k):
-    """Returns the temperatures that a store serves, or `None` for all."""
-    if temperatures is not None:
-        temperatures = check_temperatures(temperatures)
-    if teacher.averages_at_a_temperature:
-        if temperatures is None or len(temperatures) != 1:
-            raise ValueError(
-                "The mean of an ensemble is taken at the temperature of the "
-                "distillation loss: name this one, such as "
-                "`temperatures=(4.0,)`. Received: "
-                f"temperatures={temperatures}"
-            )
-        return temperatures
-    if top_k is not None:
-        return temperatures or _TOP_K_TEMPERATURES
-    if temperatures is not None:
-        raise ValueError(
-            "All logits of one teacher serve every temperature, so there is "
-            "none to name: `temperatures` goes with `top_k` and with "
-            f"ensembles. Received: temperatures={temperatures}"
-        )
-    return None
 
 
 def _check_path(path):
@@ -719,12 +630,6 @@ def _check_shard(shard):
         )
     workers = check_integer("shard[1]", shard[1], low=1)
     return check_integer("shard[0]", shard[0], low=0, high=workers - 1), workers
-
-
-def _check_storage(top_k, dtype):
-    if top_k is not None:
-        check_integer("top_k", top_k, low=1)
-    check_choice("dtype", dtype, TARGET_DTYPES)
 
 
 def _check_views(views, augment, seed):

@@ -1,0 +1,166 @@
+"""From a teacher to the records of a `SoftTargetStore`."""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_distill.losses import SoftTargetCrossentropy
+from keras_distill.losses.composition import Distillation
+from keras_distill.soft_targets import TARGET_DTYPES
+from keras_distill.soft_targets import top_k_targets
+from keras_distill.teachers.teacher import Teacher
+from keras_distill.transfer import shards
+from keras_distill.transfer.checks import BatchCheck
+from keras_distill.transfer.labeller import Labeller
+from keras_distill.transfer.labeller import standardize
+from keras_distill.transfer.records import RecordFormat
+from keras_distill.validation import check_choice
+from keras_distill.validation import check_integer
+from keras_distill.validation import check_temperatures
+
+# Of the teacher.
+BATCH_SIZE = 256
+_TOP_K_TEMPERATURES = (1.0, 4.0)
+# The logit of a probability of 0, where a teacher gives probabilities.
+_LOG_ZERO = {"float16": -3e4, "float32": -1e9}
+
+
+def check_storage(top_k, dtype, examples_per_shard):
+    """Looks at the arguments that need no teacher.
+
+    Raises:
+        ValueError: If one of them is not what `SoftTargetStore.create` takes.
+    """
+    if top_k is not None:
+        check_integer("top_k", top_k, low=1)
+    check_choice("dtype", dtype, TARGET_DTYPES)
+    if examples_per_shard is not None:
+        check_integer("examples_per_shard", examples_per_shard, low=1)
+
+
+class Recording:
+    """A teacher, and how its soft targets are kept.
+
+    Args:
+        teacher: What the user calls the teacher.
+        top_k: As in `SoftTargetStore.create`, and so are the others.
+        dtype: See there.
+        temperatures: See there.
+        from_logits: See there.
+
+    Raises:
+        ValueError: If `teacher` or `temperatures` is not what is said there.
+    """
+
+    def __init__(self, teacher, top_k, dtype, temperatures, from_logits):
+        self.teacher = Teacher(teacher)
+        self._top_k = top_k
+        self._dtype = dtype
+        self._temperatures = _choose_temperatures(
+            temperatures, self.teacher, top_k
+        )
+        self._from_logits = from_logits
+        self._check = BatchCheck(
+            {"teacher": "Pass `from_logits=False` to `create`"}
+        )
+        loss = SoftTargetCrossentropy(
+            temperature=self._temperatures[0] if self._temperatures else 1.0,
+            teacher_from_logits=from_logits,
+        )
+        self._labeller = Labeller(
+            self.teacher, Distillation(loss), None, self._check, self._finish
+        )
+
+    @functools.cached_property
+    def _fingerprint(self):
+        # Not before the first prediction, which may build the teacher.
+        return self.teacher.fingerprint()
+
+    def predict(self, inputs):
+        """Returns the soft targets of a batch, in arrays."""
+        # They come from TensorFlow.
+        inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
+        with self._check.explaining():
+            outputs = self._labeller.predict_on_batch(inputs)
+        self._check.warn_once()
+        return outputs
+
+    def make_format(self, outputs):
+        """Returns the `RecordFormat` for what `predict` returned."""
+        return RecordFormat.of(
+            outputs, self._dtype, self._top_k, self._temperatures
+        )
+
+    def describe(
+        self,
+        format,
+        inputs,
+        examples_per_shard,
+        batch_size,
+        views=1,
+        seed=None,
+        workers=1,
+    ):
+        """Returns what a manifest begins with, as JSON has it.
+
+        Args:
+            format: `RecordFormat`.
+            inputs: What an example is, from `describe_inputs`.
+            examples_per_shard: Integer, or `None` for the default.
+            batch_size: Size of the first batch.
+            views: Number of views.
+            seed: That of the augmentation, or `None`.
+            workers: Number of processes that write.
+        """
+        return {
+            "format_version": shards.FORMAT_VERSION,
+            "teacher": self._fingerprint,
+            "from_logits": self._from_logits,
+            **format.get_config(),
+            "inputs": inputs,
+            "views": views,
+            "seed": seed,
+            "workers": workers,
+            "examples_per_shard": examples_per_shard
+            or shards.choose_shard_size(format.record.itemsize, batch_size),
+        }
+
+    def _finish(self, outputs):
+        if not self.teacher.is_ensemble:
+            self._check.look("teacher", outputs, self._from_logits, -1)
+        logits = standardize(
+            outputs,
+            from_logits=self._from_logits,
+            log_zero=_LOG_ZERO[self._dtype],
+        )
+        if self._top_k is None:
+            return logits
+        check_integer("top_k", self._top_k, low=1, high=logits.shape[-1] - 1)
+        return top_k_targets(
+            logits, self._top_k, self._temperatures, self._dtype
+        )
+
+
+def _choose_temperatures(temperatures, teacher, top_k):
+    """Returns the temperatures that a store serves, or `None` for all."""
+    if temperatures is not None:
+        temperatures = check_temperatures(temperatures)
+    if teacher.averages_at_a_temperature:
+        if temperatures is None or len(temperatures) != 1:
+            raise ValueError(
+                "The mean of an ensemble is taken at the temperature of the "
+                "distillation loss: name this one, such as "
+                "`temperatures=(4.0,)`. Received: "
+                f"temperatures={temperatures}"
+            )
+        return temperatures
+    if top_k is not None:
+        return temperatures or _TOP_K_TEMPERATURES
+    if temperatures is not None:
+        raise ValueError(
+            "All logits of one teacher serve every temperature, so there is "
+            "none to name: `temperatures` goes with `top_k` and with "
+            f"ensembles. Received: temperatures={temperatures}"
+        )
+    return None

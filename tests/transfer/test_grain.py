@@ -1,0 +1,66 @@
+"""Soft targets through Grain, which reads data for JAX and PyTorch."""
+
+import grain
+import keras
+import numpy as np
+import pytest
+
+import keras_distill
+
+
+class Pairs:
+    """A transfer set and its soft targets as a data source of Grain."""
+
+    def __init__(self, x, y, store):
+        self._x, self._y, self._store = x, y, store
+
+    def __len__(self):
+        return len(self._store)
+
+    def __getitem__(self, number):
+        return self._x[number], {
+            "labels": self._y[number],
+            "soft_targets": self._store[number],
+        }
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_trains_as_on_an_attached_store(data, make_model, tmp_path, top_k):
+    x, y = data
+    store = keras_distill.SoftTargetStore.create(
+        tmp_path, make_model(seed=3), x, top_k=top_k, verbose=0
+    )
+
+    def train(batches):
+        student = make_model(seed=5)
+        distiller = keras_distill.Distiller(student=student)
+        distiller.compile(
+            keras.optimizers.SGD(0.01),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            alpha=0.7,
+            distillation_loss=keras_distill.losses.SoftTargetCrossentropy(4.0),
+        )
+        logs = distiller.fit(batches, epochs=2, shuffle=False, verbose=0)
+        return logs.history, student.get_weights()
+
+    logs, weights = train(grain.MapDataset.source(Pairs(x, y, store)).batch(8))
+    expected_logs, expected = train(store.attach((x, y), batch_size=8))
+    assert logs.keys() == expected_logs.keys()
+    for name, values in expected_logs.items():
+        np.testing.assert_allclose(logs[name], values, rtol=1e-6)
+    for ours, theirs in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_source_is_in_the_order_of_the_examples(data, make_model, tmp_path):
+    teacher = make_model(seed=3)
+    store = keras_distill.SoftTargetStore.create(
+        tmp_path, teacher, data[0], dtype="float32", verbose=0
+    )
+    batches = list(grain.MapDataset.source(store).batch(6))
+    np.testing.assert_allclose(
+        np.concatenate(batches),
+        keras_distill.predict_logits(teacher, data[0], verbose=0),
+        rtol=1e-6,
+        atol=1e-6,
+    )
