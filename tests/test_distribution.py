@@ -121,7 +121,7 @@ def find_port():
     raise RuntimeError("No port is free.")
 
 
-def start(workers, *arguments):
+def start(workers, *arguments, **kwargs):
     port = find_port()
     return [
         subprocess.Popen(
@@ -137,6 +137,7 @@ def start(workers, *arguments):
                 "TF_CPP_MIN_LOG_LEVEL": "3",
             },
             stdout=subprocess.PIPE,
+            **kwargs,
         )
         for index in range(workers)
     ]
@@ -179,7 +180,9 @@ def test_multi_worker_mirrored_strategy(steps_per_execution):
     assert_same(train(2, *arguments), single)
 
 
-@pytest.mark.backend("tensorflow", reason="a strategy of TensorFlow")
+@pytest.mark.backend(
+    "tensorflow", "jax", reason="`fit` of PyTorch has one worker"
+)
 def test_a_killed_worker(tmp_path):
     """All are started again, and end where an undisturbed training ends."""
     (single,) = train(1)
@@ -204,8 +207,26 @@ def test_a_killed_worker(tmp_path):
 
 
 @pytest.mark.backend("jax", reason="a distribution of JAX")
-@pytest.mark.parametrize(("workers", "devices"), [(1, 2), (2, 1)])
-def test_data_parallel(workers, devices):
+@pytest.mark.parametrize(
+    ("workers", "devices", "steps_per_execution"),
+    [(1, 2, 1), (2, 1, 1), (2, 1, 3)],
+)
+def test_data_parallel(workers, devices, steps_per_execution):
     """Two devices of one process, and two processes of one device."""
-    (single,) = train(1)
-    assert_same(train(workers, "--devices", devices), single)
+    arguments = ("--steps-per-execution", steps_per_execution)
+    (single,) = train(1, *arguments)
+    assert_same(train(workers, *arguments, "--devices", devices), single)
+
+
+@pytest.mark.backend("jax", reason="a distribution of JAX")
+def test_what_one_process_is_given_stops_both():
+    """Neither waits for the other, and both say why."""
+    processes = start(2, "--nan-for", 1, stderr=subprocess.PIPE)
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 1
+            assert b"ValueError: The soft targets are not finite" in errors
+    finally:
+        for process in processes:
+            process.kill()

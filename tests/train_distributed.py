@@ -21,6 +21,7 @@ parser.add_argument("--devices", type=int, default=1)
 parser.add_argument("--steps-per-execution", type=int, default=1)
 parser.add_argument("--backup", type=pathlib.Path)
 parser.add_argument("--die-in-epoch", type=int)
+parser.add_argument("--nan-for", type=int)
 arguments = parser.parse_args()
 
 on_jax = os.environ.get("KERAS_BACKEND") == "jax"
@@ -117,6 +118,9 @@ def main():
     import keras_distill
 
     x = np.random.default_rng(0).normal(size=(64, FEATURES)).astype("float32")
+    if arguments.nan_for == arguments.index:
+        # In what each worker takes of the second batch.
+        x[BATCH : 2 * BATCH, 0] = np.nan
     y = np.eye(CLASSES, dtype="float32")[np.arange(64) % CLASSES]
     with scope:
         distiller = keras_distill.Distiller(
