@@ -117,10 +117,14 @@ def make_fit(model, *data, **options):
         its steps.
     """
 
+    def count_steps():
+        # That of a strategy is no number by itself.
+        return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+
     def run():
-        before = int(model.optimizer.iterations)
+        before = count_steps()
         model.fit(*data, verbose=0, **options)
-        return int(model.optimizer.iterations) - before
+        return count_steps() - before
 
     return run
 

@@ -197,6 +197,14 @@ class _LockedRecording(Recording):
         super().__init__(*args)
         self._lock = threading.Lock()
 
+        self._format = None
+
+    def inspect(self, inputs):
+        with self._lock:
+            if self._format is None:
+                self._format = super().inspect(inputs)
+            return self._format
+
     def predict(self, inputs):
         with self._lock:
             return super().predict(inputs)
@@ -237,8 +245,7 @@ class _Label(beam.DoFn):
             ),
         )
         stop = start + len(examples)
-        outputs = self._recording.predict(inputs)
-        format = self._recording.make_format(outputs)
+        format = self._recording.inspect(inputs)
         config = self._recording.describe(
             format,
             pipelines.describe_inputs(inputs, batched=True),
@@ -248,7 +255,9 @@ class _Label(beam.DoFn):
         )
         yield beam.pvalue.TaggedOutput(_MANIFEST, json.dumps(config))
         records = format.encode(
-            outputs, pipelines.fingerprint_examples(inputs).numpy(), start
+            self._recording.predict(inputs),
+            pipelines.fingerprint_examples(inputs).numpy(),
+            start,
         )
         for shard, first, end in creation.split(
             start, stop, config["examples_per_shard"]

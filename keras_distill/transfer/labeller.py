@@ -16,20 +16,23 @@ class Labeller(keras.Model):
         distillation: `Distillation`: an ensemble is averaged at its
             temperature.
         output_names: Names of the student's outputs, or `None`.
-        check: `BatchCheck`, that is shown what the teacher returns.
+        check: `BatchCheck` that is shown what the members of an ensemble
+            return. Defaults to `None`: nobody looks.
         finish: Function of an output, which NumPy has to be able to hold after
             it. Defaults to `standardize`.
     """
 
-    def __init__(self, teacher, distillation, output_names, check, finish=None):
+    def __init__(
+        self, teacher, distillation, output_names, check=None, finish=None
+    ):
         super().__init__(autocast=False)
         self.teacher = teacher
         # What a compiled `predict` reads and writes has to be the model's.
         self._models = teacher.models()
-        self._check_variables = check.variables
+        self._check_variables = check.variables if check else []
         self._distillation = distillation
         self._output_names = output_names
-        self._look = functools.partial(check.look, "teacher")
+        self._look = check and functools.partial(check.look, "teacher")
         self._finish = finish or standardize
         self.known_logits = ()
         # Or Keras would call the teacher once more to find out.

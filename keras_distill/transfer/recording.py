@@ -21,6 +21,7 @@ from keras_distill.validation import check_temperatures
 
 # Of the teacher.
 BATCH_SIZE = 256
+_EXAMPLES_TO_INSPECT = 8
 _TOP_K_TEMPERATURES = (1.0, 4.0)
 # The logit of a probability of 0, where a teacher gives probabilities.
 _LOG_ZERO = {"float16": -3e4, "float32": -1e9}
@@ -61,15 +62,13 @@ class Recording:
             temperatures, self.teacher, top_k
         )
         self._from_logits = from_logits
-        self._check = BatchCheck(
-            {"teacher": "Pass `from_logits=False` to `create`"}
-        )
         loss = SoftTargetCrossentropy(
             temperature=self._temperatures[0] if self._temperatures else 1.0,
             teacher_from_logits=from_logits,
         )
+        self._distillation = Distillation(loss)
         self._labeller = Labeller(
-            self.teacher, Distillation(loss), None, self._check, self._finish
+            self.teacher, self._distillation, None, finish=self._finish
         )
 
     @functools.cached_property
@@ -77,19 +76,52 @@ class Recording:
         # Not before the first prediction, which may build the teacher.
         return self.teacher.fingerprint()
 
-    def predict(self, inputs):
-        """Returns the soft targets of a batch, in arrays."""
-        # They come from TensorFlow.
-        inputs = keras.tree.map_structure(ops.convert_to_tensor, inputs)
-        with self._check.explaining():
-            outputs = self._labeller.predict_on_batch(inputs)
-        self._check.warn_once()
-        return outputs
+    def inspect(self, inputs):
+        """Finds out what is to be recorded, from a few examples.
 
-    def make_format(self, outputs):
-        """Returns the `RecordFormat` for what `predict` returned."""
+        Args:
+            inputs: Those of a batch.
+
+        Returns:
+            `RecordFormat`.
+
+        Warns:
+            UserWarning: If the outputs look like probabilities, and are taken
+                for logits.
+        """
+        check = BatchCheck({"teacher": "Pass `from_logits=False` to `create`"})
+
+        def look_and_finish(outputs):
+            if not self.teacher.is_ensemble:
+                check.look("teacher", outputs, self._from_logits, -1)
+            return self._finish(outputs)
+
+        looking = Labeller(
+            self.teacher, self._distillation, None, check, look_and_finish
+        )
+        outputs = looking(
+            keras.tree.map_structure(
+                lambda each: ops.convert_to_tensor(each[:_EXAMPLES_TO_INSPECT]),
+                inputs,
+            ),
+            training=False,
+        )
+        check.warn_once()
         return RecordFormat.of(
-            outputs, self._dtype, self._top_k, self._temperatures
+            keras.tree.map_structure(ops.convert_to_numpy, outputs),
+            self._dtype,
+            self._top_k,
+            self._temperatures,
+        )
+
+    def predict(self, inputs):
+        """Returns the soft targets of a batch, in arrays.
+
+        Args:
+            inputs: Tensors of TensorFlow.
+        """
+        return self._labeller.predict_on_batch(
+            keras.tree.map_structure(ops.convert_to_tensor, inputs)
         )
 
     def describe(
@@ -127,8 +159,6 @@ class Recording:
         }
 
     def _finish(self, outputs):
-        if not self.teacher.is_ensemble:
-            self._check.look("teacher", outputs, self._from_logits, -1)
         logits = standardize(
             outputs,
             from_logits=self._from_logits,

@@ -215,7 +215,7 @@ class SoftTargetStore:
                 )
             first_inputs, first_fingerprints = first
             count_first = len(first_fingerprints)
-            format = recording.make_format(recording.predict(first_inputs))
+            format = recording.inspect(first_inputs)
             begun = creation.read_manifest(folder)
             plan = creation.Plan(
                 folder,

@@ -333,6 +333,73 @@ def test_top_k(load, tmp_path, capsys):
     check_json(path, results, capsys)
 
 
+def test_teacher_precision(load, tmp_path, capsys):
+    path = tmp_path / "teacher_precision.json"
+    results = load("teacher_precision").main(
+        [
+            "--images=64",
+            "--test-images=100",
+            "--batch-size=16",
+            "--teacher-units=32",
+            "--student-units=4",
+            "--rounds=2",
+            f"--output={path}",
+        ]
+    )
+
+    variants = ("float32", "bfloat16", "int8")
+    check_samples(results["time"]["samples"], variants, rounds=2, steps=4)
+    check_summaries(results["time"], variants, SECONDS)
+    for variant in variants[1:]:
+        check_quotient(
+            results["time"],
+            f"{variant} / float32",
+            variant,
+            "float32",
+            SECONDS,
+        )
+    whole, half, quarter = (results["agreement"][each] for each in variants)
+    assert half["bytes"] == whole["bytes"] / 2
+    # Biases, and a scale of each unit, stay in float32.
+    assert 0.25 < quarter["bytes"] / whole["bytes"] < 0.3
+    assert whole["kl_divergence"] is None
+    for lower in (half, quarter):
+        assert 0 < lower["kl_divergence"] < 0.01
+        assert 0.8 < lower["agreement"] <= 1
+
+    check_json(path, results, capsys)
+
+
+def test_machines(load, tmp_path, capsys):
+    path = tmp_path / "machines.json"
+    results = load("machines").main(
+        [
+            "--rounds=1",
+            "--images=32",
+            "--batch-size=8",
+            "--teacher-units=4",
+            "--student-units=4",
+            f"--output={path}",
+        ]
+    )
+
+    variants = [
+        f"{job}, {workers}"
+        for job in ("label", "train")
+        for workers in ("1 worker", "2 workers")
+    ]
+    check_samples(results["time"]["samples"], variants, rounds=1, steps=4)
+    for job in ("label", "train"):
+        check_quotient(
+            results["time"],
+            f"{job}: speedup with 2",
+            f"{job}, 1 worker",
+            f"{job}, 2 workers",
+            ["wall_seconds"],
+        )
+    check_json(path, results, capsys)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -345,6 +412,8 @@ def test_top_k(load, tmp_path, capsys):
         ("label_once", ["create", "--memory-examples", "1", "0"]),
         ("top_k", ["--rounds=0"]),
         ("top_k", ["--k=-1"]),
+        ("teacher_precision", ["--rounds=0"]),
+        ("machines", ["--workers=0"]),
     ],
 )
 def test_counts_are_positive(load, name, options, capsys):
