@@ -117,14 +117,10 @@ def make_fit(model, *data, **options):
         its steps.
     """
 
-    def count_steps():
-        # That of a strategy is no number by itself.
-        return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
-
     def run():
-        before = count_steps()
+        before = int(model.optimizer.iterations)
         model.fit(*data, verbose=0, **options)
-        return count_steps() - before
+        return int(model.optimizer.iterations) - before
 
     return run
 

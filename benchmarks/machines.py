@@ -34,6 +34,7 @@ import keras_distill
 
 JOBS = ("label", "train")
 _READY = "ready"
+_SHARDS = 8
 
 
 def make_parser():
@@ -66,65 +67,77 @@ def make_parser():
 
 
 def work(arguments):
-    """Does the part of one worker, when it is told to."""
+    """Does the part of one worker.
+
+    Returns:
+        The number of its steps.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     # The same weights in all of them.
     keras.utils.set_random_seed(arguments.seed)
-    run = {"label": _prepare_label, "train": _prepare_train}[arguments.job](
-        arguments
-    )
+    job = {"label": _label, "train": _train}[arguments.job]
+    steps = job(arguments, _wait_for_the_others)
+    print(json.dumps({"steps": steps}), flush=True)
+
+
+def _wait_for_the_others():
     print(_READY, flush=True)
     sys.stdin.readline()
-    print(json.dumps({"steps": run()}), flush=True)
 
 
-def _prepare_label(arguments):
+def _label(arguments, wait):
     data = _networks.make_data(arguments.images, arguments.seed)
     teacher = _networks.make_network(arguments.teacher_units)
 
     def label(name, images, shard):
-        dataset = tf.data.Dataset.from_tensor_slices(images).batch(
-            arguments.batch_size
-        )
         keras_distill.SoftTargetStore.create(
             os.path.join(arguments.folder, name),
             teacher,
-            dataset,
+            tf.data.Dataset.from_tensor_slices(images).batch(
+                arguments.batch_size
+            ),
             shard=shard,
-            # As many for each worker.
-            examples_per_shard=arguments.batch_size,
+            # As many for each worker, and few: the disk is waited for.
+            examples_per_shard=max(
+                arguments.batch_size, arguments.images // _SHARDS
+            ),
             verbose=0,
         )
-        return -(-len(images) // arguments.batch_size)
 
     label(f"warm-up-{arguments.index}", data.x[: arguments.batch_size], (0, 1))
-    return functools.partial(
-        label, "store", data.x, (arguments.index, arguments.workers)
-    )
+    wait()
+    label("store", data.x, (arguments.index, arguments.workers))
+    return _count_steps(arguments)
 
 
-def _prepare_train(arguments):
+def _train(arguments, wait):
     scope = contextlib.nullcontext()
     if arguments.workers > 1:
         scope = tf.distribute.MultiWorkerMirroredStrategy().scope()
-    data = _networks.make_data(arguments.images, arguments.seed)
     with scope:
         distiller = _networks.make_distiller(
             _networks.make_network(arguments.student_units),
             _networks.make_network(arguments.teacher_units),
         )
+    distiller.fit(
+        *_networks.make_data(arguments.images, arguments.seed),
+        batch_size=arguments.batch_size,
+        # The first of them traces.
+        epochs=2,
+        cache=False,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: epoch and wait()
+            )
+        ],
+    )
+    return _count_steps(arguments)
 
-    def train(rows):
-        return _networks.make_fit(
-            distiller,
-            *(each[:rows] for each in data),
-            batch_size=arguments.batch_size,
-            cache=False,
-        )
 
-    train(arguments.batch_size)()
-    return train(arguments.images)
+def _count_steps(arguments):
+    return -(-arguments.images // arguments.batch_size)
 
 
 def run_workers(job, workers, arguments):

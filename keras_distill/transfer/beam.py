@@ -51,7 +51,11 @@ class WriteToSoftTargetStore(beam.PTransform):
 
     Batches are labelled in any order, on all workers, each of which has one
     teacher. Their records are then grouped into shards: a worker holds the
-    inputs of a batch, or the records of a shard, at most 64 MiB.
+    inputs of a batch, or the records of a shard, at most 64 MiB. A store that
+    is not complete has no manifest, and the pipeline can be run again.
+
+    Each example is labelled as it is. `views` and `augment`, and to go on
+    after a crash, are of `SoftTargetStore.create` alone.
 
     Example:
 

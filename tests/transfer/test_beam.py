@@ -184,6 +184,17 @@ def test_what_can_not_be_stored_is_refused(x, saved, tmp_path, spoil, message):
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
+def test_a_failed_pipeline_can_be_run_again(x, saved, tmp_path):
+    how = {"batch_size": 16, "examples_per_shard": 16}
+    examples = list(enumerate(x))
+    with pytest.raises(Exception, match="0 and not 16"):
+        write(examples[:16] + examples[32:], tmp_path / "beam", saved, **how)
+    assert read_files(tmp_path / "beam")
+    write(examples, tmp_path / "beam", saved, **how)
+    create(tmp_path / "local", make_teacher(), x, **how)
+    assert read_files(tmp_path / "beam") == read_files(tmp_path / "local")
+
+
 def test_batches_of_another_kind_are_refused(x, saved, tmp_path):
     examples = [(n, each if n < 32 else each[:3]) for n, each in enumerate(x)]
 
