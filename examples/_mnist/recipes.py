@@ -63,6 +63,7 @@ class Scale:
     Args:
         train_size: Number of training images, those for validation included.
         seeds: Number of repetitions.
+        ensemble: Number of teachers of an ensemble.
         teacher: `Recipe` of the teachers.
         hard: Of the student that learns from labels.
         soft: Of the one that is distilled.
@@ -76,6 +77,7 @@ class Scale:
 
     train_size: int
     seeds: int
+    ensemble: int
     teacher: Recipe
     hard: Recipe
     soft: Recipe
@@ -133,6 +135,7 @@ SCALES = {
     "full": Scale(
         train_size=60000,
         seeds=3,
+        ensemble=3,
         teacher=Recipe(
             70, decay=1.5, weight_decay=0.1, dropout=0.3, max_norm=1.5
         ),
@@ -148,6 +151,7 @@ SCALES = {
     "small": Scale(
         train_size=10000,
         seeds=1,
+        ensemble=2,
         teacher=Recipe(10, weight_decay=0.1, max_norm=2.0),
         hard=Recipe(10),
         soft=Recipe(10),
@@ -161,6 +165,7 @@ SCALES = {
     "tiny": Scale(
         train_size=2000,
         seeds=1,
+        ensemble=2,
         teacher=Recipe(
             8,
             batch_size=32,

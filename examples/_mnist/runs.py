@@ -30,8 +30,9 @@ class Run(Training):
         train_size: Number of training images.
         width: Units of a hidden layer of a student. Defaults to `None`: it is
             a teacher.
-        teacher: The `Run` of whose soft targets it learns. Defaults to `None`:
-            it learns from labels.
+        teachers: Tuple of the `Run`s of whose soft targets it learns, at the
+            geometric mean of their probabilities. Defaults to none: it learns
+            from labels.
         temperature: That of the soft targets. Infinity means the limit,
             `LogitMatching`.
         alpha: Weight of the soft targets.
@@ -45,7 +46,7 @@ class Run(Training):
     recipe: Recipe
     train_size: int
     width: int | None = None
-    teacher: "Run | None" = None
+    teachers: tuple["Run", ...] = ()
     temperature: float = 20.0
     alpha: float = 1.0
     jitter: bool = False
@@ -54,7 +55,7 @@ class Run(Training):
 
     @property
     def needs(self):
-        return () if self.teacher is None else (self.teacher,)
+        return self.teachers
 
     @property
     def work(self):
@@ -105,13 +106,19 @@ def _fit(run, model, examples, root, folder, notify):
     recipe = run.recipe
     chosen = select(run, examples)
     soft_targets = None
-    if run.teacher is not None:
+    if run.teachers:
         shifts = (
             slice(None)
             if run.jitter
             else slice(data.NO_SHIFT, data.NO_SHIFT + 1)
         )
-        soft_targets = run.teacher.load_soft_targets(root)[shifts, chosen]
+        soft_targets = np.mean(
+            [
+                each.load_soft_targets(root)[shifts, chosen]
+                for each in run.teachers
+            ],
+            axis=0,
+        )
     examples = examples.take(chosen)
     steps = count_epoch_steps(len(examples.labels), recipe.batch_size)
     fit_or_resume(
@@ -139,7 +146,7 @@ def _compile(run, model, steps):
         "optimizer": run.recipe.build_optimizer(steps * run.recipe.epochs),
         "steps_per_execution": min(steps, STEPS_PER_EXECUTION),
     }
-    if run.teacher is None:
+    if not run.teachers:
         model.compile(loss=loss, **options)
         return model
     distiller = keras_distill.Distiller(student=model)

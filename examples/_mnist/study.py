@@ -45,6 +45,10 @@ class Study:
             jitter=True,
         )
 
+    def plan_teachers(self):
+        """Returns the `Run`s of an ensemble of teachers."""
+        return tuple(map(self.plan_teacher, range(self.scale.ensemble)))
+
     def plan_student(self, seed, name, recipe, *, soft=True, **settings):
         """Returns the `Run` of a student.
 
@@ -52,7 +56,8 @@ class Study:
             seed: Its seed, and that of its teacher.
             name: Its name.
             recipe: `Recipe`.
-            soft: Whether it learns from soft targets or from labels.
+            soft: Whether it learns from soft targets or from labels. Those of
+                the teacher of its seed, if `settings` has no other ones.
             **settings: Other arguments of `Run`.
         """
         return Run(
@@ -60,8 +65,11 @@ class Study:
             seed,
             recipe,
             len(self.train.labels),
-            **{"width": STUDENT_WIDTH, **settings},
-            teacher=self.plan_teacher(seed) if soft else None,
+            **{
+                "width": STUDENT_WIDTH,
+                "teachers": (self.plan_teacher(seed),) if soft else (),
+                **settings,
+            },
         )
 
     def compare(self, planned):

@@ -319,12 +319,13 @@ def test_what_decides_on_a_run_is_in_its_key(mnist, runs, tmp_path):
         dataclasses.replace(run, temperature=4.0),
         dataclasses.replace(run, jitter=True),
         dataclasses.replace(run, alpha=0.9),
-        dataclasses.replace(run, teacher=None),
+        dataclasses.replace(run, teachers=()),
+        dataclasses.replace(run, teachers=study.plan_teachers()),
         dataclasses.replace(
             run, recipe=dataclasses.replace(run.recipe, epochs=3)
         ),
         dataclasses.replace(
-            run, teacher=dataclasses.replace(run.teacher, seed=1)
+            run, teachers=(dataclasses.replace(run.teachers[0], seed=1),)
         ),
     ]
     keys = {each.key for each in [run, *others]}
@@ -462,12 +463,15 @@ def test_search_compares_settings_on_validation_images(
                 search.CHOSEN: {},
                 "hardly any": {"learning_rate": 1e-4, "epochs": 0.1},
             },
+            "student, distilled": {"two teachers": {"ensemble": True}},
         },
     )
     results = call(mnist, tmp_path, "search", "--split", "validation")
     assert results["images"] == {"trained on": 2000, "judged on": 5000}
-    found = results["experiments"]["search"]["student, labels"]
-    assert found[search.CHOSEN][0] < found["hardly any"][0] / 3
+    found = results["experiments"]["search"]
+    hard = found["student, labels"]
+    assert hard[search.CHOSEN][0] < hard["hardly any"][0] / 3
+    assert found["student, distilled"]["two teachers"] < hard[search.CHOSEN]
     table = tmp_path / "tiny" / "validation" / "search.md"
     assert "| student, labels | hardly any |" in table.read_text()
     # The paper's figures are of the test images.

@@ -33,7 +33,8 @@ def measure(study):
             "before training": runs.build(run),
             "after training": run.load(study.root),
         }
-        shifts = run.teacher.load_soft_targets(study.root)
+        (teacher,) = run.teachers
+        shifts = teacher.load_soft_targets(study.root)
         logits = shifts[data.NO_SHIFT, :IMAGES]
         for stage, student in students.items():
             limit = compute_gradient(student, images, logits, math.inf)

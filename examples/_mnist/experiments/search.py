@@ -35,7 +35,6 @@ SETTINGS = {
         "half the epochs, dropout 0.4": _HALF | {"dropout": 0.4},
         "half the epochs, dropout 0.5, of pixels 0.2": _HALF
         | {"dropout": 0.5, "input_dropout": 0.2},
-        "half the epochs, batches of 256": _HALF | {"batch_size": 256},
         "half the epochs, averaged weights": _HALF | {"ema_momentum": 0.999},
         # A step takes off the same share of the weights.
         "half the epochs, momentum, 30 times the learning rate": _HALF
@@ -63,6 +62,7 @@ SETTINGS = {
         "half the epochs": _HALF,
         "twice the epochs": {"epochs": 2.0},
         "averaged weights": {"ema_momentum": 0.999},
+        "an ensemble of teachers": {"ensemble": True},
         "momentum, ten times the learning rate": {
             "optimizer": "sgd",
             "learning_rate": 10.0,
@@ -70,12 +70,13 @@ SETTINGS = {
     },
     SOFT_JITTER: {
         CHOSEN: {},
-        "twice the epochs": {"epochs": 2.0},
         "half the epochs": _HALF,
         "half the epochs, a tenth of hard loss": _HALF | {"alpha": 0.9},
         "half the epochs, half hard loss": _HALF | {"alpha": 0.5},
         "half the epochs, T = 4": _HALF | {"temperature": 4.0},
         "half the epochs, batches of 64": _HALF | {"batch_size": 64},
+        "an ensemble of teachers": {"ensemble": True},
+        "half the epochs, an ensemble of teachers": _HALF | {"ensemble": True},
     },
 }
 _FACTORS = ("epochs", "learning_rate")
@@ -126,19 +127,21 @@ def _plan(study):
     }
     return {
         (name, setting): [
-            _change(chosen[name](seed), changes) for seed in study.seeds
+            _change(study, chosen[name](seed), changes) for seed in study.seeds
         ]
         for name, settings in SETTINGS.items()
         for setting, changes in settings.items()
     }
 
 
-def _change(run, changes):
+def _change(study, run, changes):
     """Returns a run with other settings."""
     changes = dict(changes)
     of_the_run = {
         field: changes.pop(field) for field in _OF_THE_RUN if field in changes
     }
+    if changes.pop("ensemble", False):
+        of_the_run["teachers"] = study.plan_teachers()
     for field in _FACTORS:
         if field in changes:
             changes[field] *= getattr(run.recipe, field)
