@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_distill.backend import MultiWorkerFit
 from keras_distill.backend import after
-from keras_distill.backend import is_distributed
 from keras_distill.backend import keeping_variables
 from keras_distill.backend import makes_variables_in_steps
 from keras_distill.backend import run_step
@@ -432,11 +431,15 @@ class Distiller(MultiWorkerFit, keras.Model):
                 epoch then costs what training the student alone costs.
                 `"auto"`, the default, does so where nothing else changes: for
                 arrays, a teacher that is a Keras model (or an `Ensemble` of
-                these), soft targets of at most 1 GiB, no `steps_per_epoch`
-                and no `tf.distribute` strategy. `True` does so for arrays in
-                any case, and `False` never: the teacher is called in each
-                training step. Another `fit` on the same arrays with the same
-                teacher labels nothing again.
+                these) and shares no trainable weights with the student, soft
+                targets of at most 1 GiB, which take 4 GiB at the peak, no
+                `steps_per_epoch`, and no distribution on several devices
+                (`tf.distribute`, `keras.distribution`). `True` does so for
+                arrays in any case (in one process), and `False` never: the
+                teacher is called in each training step, as it has to be if a
+                callback changes its weights. Another `fit` on the same arrays
+                with the same teacher labels nothing again, unless it is a
+                function.
 
         Returns:
             A `keras.callbacks.History`.
@@ -461,14 +464,14 @@ class Distiller(MultiWorkerFit, keras.Model):
         }
         self._check_temperatures()
         self._memory.release()
-        if should_label(
-            cache, data, self._teacher, self.student, is_distributed(self)
-        ):
+        labeller = self._make_labeller()
+        if should_label(cache, data, labeller, self):
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = train_validation_split(
                     (x, y, sample_weight), validation_split=validation_split
                 )
-            y = pack_targets(y, self._label(x, batch_size, verbose))
+            soft_targets = self._memory.label(x, labeller, batch_size, verbose)
+            y = pack_targets(y, soft_targets)
         sample_weight = match_weights(y, sample_weight)
         self._configure_step(class_weight)
         callbacks = prepend_callback(LogHyperparameters(), callbacks)
@@ -936,15 +939,16 @@ class Distiller(MultiWorkerFit, keras.Model):
             and self.loss is None
         )
 
-    def _label(self, x, batch_size, verbose):
-        """Returns the teacher's soft targets of arrays."""
-        labeller = Labeller(
+    def _make_labeller(self):
+        """Returns the `Labeller` of arrays, or `None` without a teacher."""
+        if self._teacher is None:
+            return None
+        return Labeller(
             self._teacher,
             self._distillation,
             self.output_names,
             self._check,
         )
-        return self._memory.label(x, labeller, batch_size, verbose)
 
     def _configure_step(self, class_weight, may_have_labels=True):
         """Sets what a compiled training step depends on besides its batch."""

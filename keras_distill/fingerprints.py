@@ -20,7 +20,11 @@ def fingerprint_arrays(arrays):
     for path, array in keras.tree.flatten_with_path(arrays):
         array = np.ascontiguousarray(ops.convert_to_numpy(array))
         digest.update(repr((path, array.shape, array.dtype)).encode())
-        digest.update(array.view(np.uint8).data)
+        if array.dtype == object:
+            # Strings: what is in the array is where they are.
+            digest.update(repr(array.tolist()).encode())
+        else:
+            digest.update(array.view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -58,7 +62,7 @@ def _rename(config, names):
             str(key): _rename(value, names)
             for key, value in config.items()
             # They say how a model was trained and called, not what it is.
-            if key not in ("compile_config", "build_config")
+            if key not in ("compile_config", "build_config", "trainable")
         }
     if isinstance(config, (list, tuple)):
         return [_rename(value, names) for value in config]

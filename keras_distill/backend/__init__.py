@@ -28,6 +28,7 @@ call_step = _backend.call_step
 check_finite = _backend.check_finite
 compile_inference = _backend.compile_inference
 count_multiply_adds = _backend.count_multiply_adds
+has_several_processes = _backend.has_several_processes
 is_distributed = _backend.is_distributed
 is_ready = _backend.is_ready
 keeping_variables = _backend.keeping_variables

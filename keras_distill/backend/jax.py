@@ -240,6 +240,12 @@ def is_distributed(model):
     return keras.distribution.distribution() is not None
 
 
+def has_several_processes(model):
+    """Whether a model trains in several processes, each with its data."""
+    del model
+    return jax.process_count() > 1
+
+
 def makes_variables_in_steps(model):
     """Whether the first step of a model may still make metrics."""
     del model

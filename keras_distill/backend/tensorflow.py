@@ -56,6 +56,11 @@ def is_distributed(model):
     return model._distribute_strategy is not None
 
 
+def has_several_processes(model):
+    """Whether a model trains in several processes, each with its data."""
+    return model.has_several_workers()
+
+
 def makes_variables_in_steps(model):
     """Whether the first step of a model may still make metrics."""
     return not is_distributed(model)

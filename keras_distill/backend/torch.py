@@ -60,6 +60,12 @@ def is_distributed(model):
     return False
 
 
+def has_several_processes(model):
+    """Whether a model trains in several processes, each with its data."""
+    del model
+    return False
+
+
 def makes_variables_in_steps(model):
     """Whether the first step of a model may still make metrics."""
     del model

@@ -90,6 +90,16 @@ class Teacher:
         given.append(getattr(self.given, "member_weights", None))
         return [each for each in given if isinstance(each, keras.layers.Layer)]
 
+    def find_outputs(self):
+        """Returns its outputs as `keras.KerasTensor`s, or `None`.
+
+        They are known of a model that was built from `keras.Input`.
+        """
+        for model in self.models():
+            if getattr(model, "outputs", None):
+                return model.outputs
+        return None
+
     def variables(self):
         """Lists the variables of these models."""
         variables = {
@@ -129,6 +139,34 @@ class Teacher:
         custom = getattr(self.given, "member_weights", None)
         return None if callable(custom) else weights
 
+    def from_logits(self, distillation):
+        """Returns what the losses say that the members of a list return.
+
+        Args:
+            distillation: `Distillation`.
+
+        Returns:
+            Whether it is logits, where no softmax is found. `None` of anything
+            else than a list, which has a flag of its own or needs none.
+        """
+        return distillation.teacher_from_logits if self._is_list else None
+
+    def list_shared_weights(self, student):
+        """Lists the paths of the weights that training `student` changes."""
+        # With the moving statistics of a batch normalisation, say.
+        changing = {
+            id(weight)
+            for layer in flatten_layers(student)
+            if layer.trainable and not layer._layers
+            for weight in layer.weights
+        }
+        return [
+            weight.path
+            for model in self.models()
+            for weight in model.weights
+            if id(weight) in changing
+        ]
+
     def check_against(self, student):
         """Says as early as possible what can not be distilled into `student`.
 
@@ -145,12 +183,19 @@ class Teacher:
                     "Expected `student` and `teacher` to be two models. "
                     f"Received the same one twice: {student!r}"
                 )
-            if isinstance(model, keras.layers.Layer):
-                _warn_of_shared_weights(model, student)
             if getattr(model, "outputs", None) and getattr(
                 student, "outputs", None
             ):
                 _check_outputs(model.outputs, student.outputs)
+        shared = self.list_shared_weights(student)
+        if shared:
+            warnings.warn(
+                "The teacher shares trainable weights with the student, so "
+                "training the student changes the teacher. To prevent that "
+                "set `trainable = False` on the shared layers. Shared: "
+                f"{shared}",
+                stacklevel=4,
+            )
 
     def __call__(self, inputs, distillation, output_names, look=None):
         """Returns the teacher's outputs, out of reach of any gradient.
@@ -177,10 +222,8 @@ class Teacher:
                 names = name_outputs(outputs, output_names)
                 return distillation.temperatures(names)
 
-            # A list of models has no flag of its own.
-            flag = distillation.teacher_from_logits if self._is_list else None
             return self.given.compute_logits(
-                inputs, temperatures_of, flag, look
+                inputs, temperatures_of, self.from_logits(distillation), look
             )
         if isinstance(self.given, keras.layers.Layer):
             return call_model(self.given, inputs, training=False)
@@ -192,24 +235,6 @@ def _stop_gradient(outputs):
     if are_marked(outputs):
         mark(stopped, ops.stop_gradient(to_logits(outputs)))
     return stopped
-
-
-def _warn_of_shared_weights(teacher, student):
-    # With the moving statistics of a batch normalisation, say.
-    changing = {
-        id(weight)
-        for layer in flatten_layers(student)
-        if layer.trainable and not layer._layers
-        for weight in layer.weights
-    }
-    shared = [w.path for w in teacher.weights if id(w) in changing]
-    if shared:
-        warnings.warn(
-            "The teacher shares trainable weights with the student, so "
-            "training the student changes the teacher. To prevent that set "
-            f"`trainable = False` on the shared layers. Shared: {shared}",
-            stacklevel=5,
-        )
 
 
 def _check_outputs(teacher_outputs, student_outputs):

@@ -56,9 +56,13 @@ class Labeller(keras.Model):
     def fingerprint(self):
         """Returns what is equal as long as the outputs are."""
         weights = self.teacher.weights()
-        # Nobody knows what else a function depends on.
-        identity = object() if weights is None else id(self.teacher.given)
-        return identity, fingerprint_arrays(weights or []), self.temperatures()
+        return (
+            # Nobody knows what else a function depends on.
+            object() if weights is None else id(self.teacher.given),
+            fingerprint_arrays(weights or []),
+            self.temperatures(),
+            self.teacher.from_logits(self._distillation),
+        )
 
 
 def standardize(outputs, **kwargs):

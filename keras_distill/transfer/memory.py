@@ -8,14 +8,19 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_distill.backend import has_several_processes
+from keras_distill.backend import is_distributed
 from keras_distill.backend import keeping_variables
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.logits import mark
 from keras_distill.transfer.targets import unpack_targets
 
-# What `cache="auto"` may take: 1 GiB.
-BUDGET = 2**30
+# What `cache="auto"` may take at its peak: 4 GiB.
+BUDGET = 2**32
+# At the peak there are the batches that `predict` joins, the whole, and the
+# tensors that `fit` makes of it.
+_COPIES = 4
 # The teacher keeps no activations for a gradient: its batches may be larger.
 _SMALLEST_BATCH = 256
 
@@ -140,16 +145,15 @@ class Memory:
             )
 
 
-def should_label(cache, data, teacher, student, distributed):
+def should_label(cache, data, labeller, model):
     """Decides whether a transfer set is labelled before the training.
 
     Args:
         cache: The argument of `fit`.
         data: Dict of the arguments `x`, `y`, `sample_weight` and
             `steps_per_epoch` of `fit`.
-        teacher: `Teacher` or `None`.
-        student: `keras.Model`.
-        distributed: Whether a strategy distributes the training.
+        labeller: `Labeller`, or `None` where there is no teacher.
+        model: The `Distiller`.
 
     Returns:
         A bool.
@@ -164,7 +168,7 @@ def should_label(cache, data, teacher, student, distributed):
             f"Received: cache={cache!r}"
         )
     has_soft_targets = unpack_targets(data["y"])[1] is not None
-    if not cache or teacher is None or has_soft_targets:
+    if not cache or labeller is None or has_soft_targets:
         return False
     arrays = can_convert_arrays((data["x"], data["y"], data["sample_weight"]))
     if cache is True:
@@ -174,39 +178,57 @@ def should_label(cache, data, teacher, student, distributed):
                 "other inputs in each epoch. Received: x of type "
                 f"{type(data['x']).__name__}"
             )
+        if has_several_processes(model):
+            raise ValueError(
+                "`cache=True` needs one process: each of several has a part "
+                "of each batch. Label once with a `SoftTargetStore`, and pass "
+                "what it attaches. Received: cache=True"
+            )
         return True
     if (
         not arrays
-        or distributed
-        or teacher.weights() is None
+        or is_distributed(model)
+        or labeller.teacher.weights() is None
+        or labeller.teacher.list_shared_weights(model.student)
         or data["steps_per_epoch"] is not None
     ):
         return False
-    size = estimate_bytes(data["x"], student)
-    if BUDGET < size < math.inf:
+    size = estimate_bytes(data["x"], labeller)
+    if size > BUDGET:
         warnings.warn(
-            f"The soft targets take {size / 2**30:.1f} GiB, more than the "
-            f'{BUDGET / 2**30:g} GiB that `cache="auto"` keeps in memory. The '
-            "teacher is called in each step; `cache=True` keeps them all the "
-            "same.",
+            f"The soft targets take {size / 2**30:.1f} GiB at the peak, more "
+            f'than the {BUDGET / 2**30:g} GiB that `cache="auto"` may take. '
+            "The teacher is called in each step; `cache=True` keeps them in "
+            "memory all the same, and a `SoftTargetStore` on disk.",
             stacklevel=4,
         )
     return size <= BUDGET
 
 
-def estimate_bytes(x, student):
-    """Returns the size of the soft targets, or `inf` where it is not known.
+def estimate_bytes(x, labeller):
+    """Returns the memory that soft targets take when a training begins.
 
     Args:
         x: Structure of arrays.
-        student: `keras.Model`, whose outputs have the shapes of the teacher's.
+        labeller: `Labeller` with a teacher that is a Keras model.
     """
-    outputs = getattr(student, "outputs", None) or []
-    shapes = [tuple(output.shape[1:]) for output in outputs]
-    if not shapes or any(None in shape for shape in shapes):
-        return math.inf
+    outputs = labeller.teacher.find_outputs()
+    if outputs is None or any(None in each.shape[1:] for each in outputs):
+        # Of one example everything is known.
+        first = keras.tree.map_structure(
+            lambda array: ops.convert_to_tensor(array[:1]), x
+        )
+        outputs = keras.tree.flatten(labeller(first))
     examples = len(keras.tree.flatten(x)[0])
-    return sum(4 * examples * math.prod(shape) for shape in shapes)
+    return _COPIES * sum(
+        _count_bytes(each.dtype) * examples * math.prod(each.shape[1:])
+        for each in outputs
+    )
+
+
+def _count_bytes(dtype):
+    """Returns the size of a number as `standardize` returns it."""
+    return np.dtype(keras.backend.result_type(dtype, "float32")).itemsize
 
 
 def _check_finite(soft_targets):

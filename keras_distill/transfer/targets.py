@@ -7,6 +7,7 @@ soft targets, it is a dict: `{"labels": ..., "soft_targets": ...}`, or
 
 import keras
 
+from keras_distill.soft_targets import flatten_outputs
 from keras_distill.soft_targets import is_compound
 from keras_distill.soft_targets import map_outputs
 
@@ -54,7 +55,8 @@ def match_weights(y, sample_weight):
         sample_weight: The argument of `fit`.
 
     Raises:
-        ValueError: If there is no `y` that they could weigh.
+        ValueError: If there is no `y` that they could weigh, or they are not
+            one for each output.
     """
     if sample_weight is None:
         return None
@@ -64,10 +66,15 @@ def match_weights(y, sample_weight):
             "`loss=None` any `y` will do, as it is not used. Received: y=None, "
             "sample_weight given"
         )
-    if not _is_packed(y) or keras.tree.is_nested(sample_weight):
+    if not _is_packed(y) or _is_packed(sample_weight):
         return sample_weight
-    # Keras does so too, but not for one weight per time step.
-    return keras.tree.map_structure(lambda _: sample_weight, y)
+    if not keras.tree.is_nested(sample_weight):
+        # Keras does so too, but not for one weight per time step.
+        return keras.tree.map_structure(lambda _: sample_weight, y)
+    repeated = _repeat(sample_weight, y["soft_targets"])
+    if "labels" not in y:
+        return {"soft_targets": repeated}
+    return {"labels": sample_weight, "soft_targets": repeated}
 
 
 def check_keys(y, output_names):
@@ -97,3 +104,26 @@ def _is_packed(y):
         and "soft_targets" in y
         and set(y) <= {"labels", "soft_targets"}
     )
+
+
+def _repeat(weights, soft_targets):
+    """Returns the weights of each output for each tensor of its soft targets.
+
+    Args:
+        weights: Structure of arrays, one for each output.
+        soft_targets: Structure of what belongs to each output.
+    """
+    flat = keras.tree.flatten(weights)
+    outputs = flatten_outputs(soft_targets)
+    if len(flat) != len(outputs):
+        raise ValueError(
+            "Expected `sample_weight` to be one array, or one for each of the "
+            f"{len(outputs)} outputs. Received: {len(flat)}"
+        )
+    remaining = iter(flat)
+
+    def repeat(soft_target):
+        weight = next(remaining)
+        return keras.tree.map_structure(lambda _: weight, soft_target)
+
+    return map_outputs(repeat, soft_targets)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import log_softmax
+from scipy.special import softmax
 
 import keras_distill
 import reference
@@ -123,29 +125,56 @@ def test_probabilities_nobody_sees_stay_probabilities(data, make_model):
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
 
 
-def test_several_outputs(data):
+def make_two_outputs(seed, as_list=False):
+    inputs = keras.Input((6,))
+    initializer = keras.initializers.RandomNormal(seed=seed)
+    dense = keras.layers.Dense
+    outputs = {
+        "a": dense(3, kernel_initializer=initializer, name="a")(inputs),
+        "b": dense(
+            4, kernel_initializer=initializer, activation="softmax", name="b"
+        )(inputs),
+    }
+    return keras.Model(inputs, list(outputs.values()) if as_list else outputs)
+
+
+@pytest.mark.parametrize(("as_list", "several"), [(False, False), (True, True)])
+@pytest.mark.parametrize("weights", [None, "one", "of_each_output"])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_several_outputs(data, labelled, weights, several, as_list):
     x, _ = data
-
-    def model(seed):
-        inputs = keras.Input((6,))
-        initializer = keras.initializers.RandomNormal(seed=seed)
-        dense = keras.layers.Dense
-        return keras.Model(
-            inputs,
-            {
-                "a": dense(3, kernel_initializer=initializer)(inputs),
-                "b": dense(
-                    4, kernel_initializer=initializer, activation="softmax"
-                )(inputs),
-            },
+    labels = {"a": np.arange(22) % 3, "b": np.arange(22) % 4}
+    weight = {"a": np.linspace(0, 2, 22), "b": np.linspace(1, 0, 22)}
+    if as_list:
+        labels, weight = list(labels.values()), list(weight.values())
+    arguments = {"y": labels}
+    if weights:
+        arguments["sample_weight"] = (
+            weight if weights == "of_each_output" else np.linspace(0, 2, 22)
         )
-
+    compile_arguments = {"loss": None, "metrics": None}
+    if labelled:
+        of_labels = [
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            keras.losses.SparseCategoricalCrossentropy(),
+        ]
+        compile_arguments |= {
+            "loss": of_labels
+            if as_list
+            else dict(zip("ab", of_labels, strict=True)),
+            "alpha": 0.5,
+        }
     results = []
     for cache in ("auto", False):
-        student = model(1)
-        distiller = distiller_of(student, model(5), loss=None, metrics=None)
-        distiller.fit(x, epochs=3, shuffle=False, verbose=0, cache=cache)
-        results.append(student.get_weights())
+        student = make_two_outputs(1, as_list)
+        teacher = make_two_outputs(5, as_list)
+        if several:
+            teacher = [teacher, make_two_outputs(7, as_list)]
+        distiller = distiller_of(student, teacher, **compile_arguments)
+        logs = distiller.fit(
+            x, **arguments, epochs=3, shuffle=False, verbose=0, cache=cache
+        ).history
+        results.append([*student.get_weights(), logs["loss"]])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -238,8 +267,8 @@ def test_above_the_budget_it_labels_on_the_fly(
 ):
     x, y = data
     make, seen = counted
-    size = 4 * 22 * 5
-    assert memory.estimate_bytes(x, make_model()) == size
+    # Of float32, four times at the peak.
+    size = 4 * (4 * 22 * 5)
     monkeypatch.setattr("keras_distill.transfer.memory.BUDGET", size - 1)
     distiller = distiller_of(make_model(), make())
     with pytest.warns(UserWarning, match="The teacher is called in each step"):
@@ -247,6 +276,132 @@ def test_above_the_budget_it_labels_on_the_fly(
     assert seen() == 44
     distiller.fit(x, y, epochs=3, verbose=0, cache=True)
     assert seen() == 66
+    monkeypatch.setattr("keras_distill.transfer.memory.BUDGET", size)
+    distiller = distiller_of(make_model(), make())
+    distiller.fit(x, y, epochs=2, verbose=0)
+    assert seen() == 22
+
+
+@pytest.mark.parametrize("what", ["student", "teacher", "both"])
+def test_models_whose_outputs_are_not_known_before(data, counted, what):
+    """Those without `keras.Input`, which are built by their first call."""
+    x, y = data
+    make, seen = counted
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = make()
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    student = keras.Sequential([keras.layers.Dense(5)])
+    if what == "teacher":
+        student = keras.Sequential([keras.Input((6,)), *student.layers])
+    teacher = make() if what == "student" else Subclassed()
+    distiller = distiller_of(student, teacher)
+    before = seen()
+    distiller.fit(x, y, epochs=3, batch_size=4, verbose=0)
+    # One example more where nobody knows the outputs.
+    assert seen() - before == 22 + (what != "student")
+
+
+def test_the_estimate_is_that_of_the_soft_targets(data, make_model):
+    x, _ = data
+    distiller = distiller_of(make_model(), make_model(seed=5))
+    estimated = memory.estimate_bytes(x, distiller._make_labeller())
+    soft_targets = distiller._memory.label(
+        x, distiller._make_labeller(), None, 0
+    )
+    assert estimated == 4 * soft_targets.nbytes
+
+
+def test_shared_weights_change_in_the_training(data):
+    """So the teacher is called in each step, as without a cache."""
+    x, y = data
+    results = []
+    for cache in ("auto", False):
+        inputs = keras.Input((6,))
+        initializer = keras.initializers.RandomNormal(seed=3)
+        features = keras.layers.Dense(7, kernel_initializer=initializer)(inputs)
+        student, teacher = (
+            keras.Model(
+                inputs,
+                keras.layers.Dense(
+                    5,
+                    kernel_initializer=keras.initializers.RandomNormal(seed=s),
+                )(features),
+            )
+            for s in (1, 2)
+        )
+        with pytest.warns(UserWarning, match="shares trainable weights"):
+            distiller = distiller_of(student, teacher)
+        distiller.fit(x, y, epochs=3, shuffle=False, verbose=0, cache=cache)
+        results.append(student.get_weights()[0])
+    np.testing.assert_allclose(*results, rtol=1e-6)
+
+
+def test_a_list_that_returns_probabilities_after_all(data, make_model):
+    """What was labelled as logits is not served as probabilities."""
+    x, y = data
+    hidden = []
+    for seed in (5, 7):
+        inputs = keras.Input((6,))
+        outputs = make_model("softmax", seed=seed)(inputs)
+        hidden.append(keras.Model(inputs, keras.layers.Rescaling(1.0)(outputs)))
+    student = make_model(seed=1)
+    distiller = distiller_of(
+        student, hidden, optimizer=keras.optimizers.SGD(0.0)
+    )
+    with pytest.warns(UserWarning, match="teacher_from_logits=False"):
+        distiller.fit(x, y, verbose=0)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=losses.SoftTargetCrossentropy(
+            3.0, teacher_from_logits=False
+        ),
+    )
+    history = distiller.fit(x, batch_size=22, verbose=0).history
+    p = np.mean(
+        [
+            softmax(np.log(each.predict(x, verbose=0)) / 3.0, axis=-1)
+            for each in hidden
+        ],
+        axis=0,
+    )
+    log_q = log_softmax(student.predict(x, verbose=0) / 3.0, axis=-1)
+    expected = -9.0 * np.sum(p * log_q, axis=-1)
+    np.testing.assert_allclose(
+        history["soft_loss"], [expected.mean()], rtol=1e-5
+    )
+
+
+@pytest.mark.backend("tensorflow", reason="tensors of strings")
+def test_strings(data):
+    _, y = data
+    words = tf.constant([[word] for word in "abc" * 7 + "d"])
+
+    def model(seed):
+        initializer = keras.initializers.RandomNormal(seed=seed)
+        return keras.Sequential(
+            [
+                keras.Input((1,), dtype="string"),
+                keras.layers.StringLookup(
+                    vocabulary=list("abcd"), output_mode="multi_hot"
+                ),
+                keras.layers.Dense(5, kernel_initializer=initializer),
+            ]
+        )
+
+    results = []
+    for cache in ("auto", False):
+        student = model(1)
+        distiller = distiller_of(student, model(2))
+        for _ in range(2):
+            distiller.fit(words, y, shuffle=False, verbose=0, cache=cache)
+        results.append(student.get_weights()[0])
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["dataset", "callable", "steps_per_epoch"])
