@@ -61,7 +61,7 @@ def suggest_temperature(
             "Expected `share` to be between 0 and 1, both excluded. "
             f"Received: share={share:g}"
         )
-    if isinstance(teacher, Ensemble) and teacher.combine == "arithmetic":
+    if isinstance(teacher, Ensemble) and teacher.averages_at_a_temperature:
         raise ValueError(
             "The mean of probabilities is another one at each temperature: "
             "pass a member of the ensemble. Received: an `Ensemble` with "

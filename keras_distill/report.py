@@ -320,7 +320,7 @@ def compare(
         name: compile_logits(model, from_logits, temperature)
         for name, model in models.items()
         if isinstance(model, Ensemble)
-        and model.combine == "arithmetic"
+        and model.averages_at_a_temperature
         and temperature != 1
         and teacher is not None
     }

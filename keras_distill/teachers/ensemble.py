@@ -113,7 +113,7 @@ class Ensemble(keras.Model):
     Args:
         models: List of `keras.Model`, or of callables `inputs -> outputs` in
             an ensemble that is not saved. They take the same inputs and have
-            outputs of the same shapes.
+            outputs of the same shapes. One may be an `Ensemble` itself.
         combine: `"arithmetic"`, the mean of the probabilities, or
             `"geometric"`, the mean of their logarithms, normalized. Defaults
             to `"arithmetic"`.
@@ -163,6 +163,15 @@ class Ensemble(keras.Model):
                 )
             )
 
+    @property
+    def averages_at_a_temperature(self):
+        """Whether its logits hold at one temperature only."""
+        return self.combine == "arithmetic" or any(
+            model.averages_at_a_temperature
+            for model in self.models
+            if isinstance(model, Ensemble)
+        )
+
     def build(self, input_shape):
         for model in self.models:
             if not getattr(model, "built", True):
@@ -200,7 +209,7 @@ class Ensemble(keras.Model):
         for position, model in enumerate(self.models):
             # Not before the last member is done, or the activations of all
             # members are in memory at once.
-            outputs = _call_member(model, after(means, inputs))
+            outputs = _call_member(model, after(means, inputs), temperature)
             if structure is None:
                 structure = outputs
                 means = [None] * len(keras.tree.flatten(outputs))
@@ -284,7 +293,10 @@ class Ensemble(keras.Model):
         return cls(**{**config, "models": models})
 
 
-def _call_member(model, inputs):
+def _call_member(model, inputs, temperature):
+    if isinstance(model, Ensemble):
+        # The mean of its own members is one at this temperature, too.
+        return model.compute_logits(inputs, temperature)
     if isinstance(model, keras.layers.Layer):
         return call_model(model, inputs, training=False)
     return model(inputs)

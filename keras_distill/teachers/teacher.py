@@ -64,7 +64,7 @@ class Teacher:
     @property
     def averages_at_a_temperature(self):
         """Whether the outputs depend on the temperature of the losses."""
-        return self.is_ensemble and self.given.combine == "arithmetic"
+        return self.is_ensemble and self.given.averages_at_a_temperature
 
     def input_ranks(self):
         """Returns the ranks of the inputs of a batch, or `None`.

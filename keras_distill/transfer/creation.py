@@ -1,6 +1,5 @@
 """How a `SoftTargetStore` comes to be: the run through the transfer set."""
 
-import json
 import math
 import pathlib
 import typing
@@ -58,14 +57,11 @@ def lock(folder, worker, workers):
 def read_manifest(folder):
     """Returns the manifest of a store, or an empty dict if there is none."""
     path = folder / shards.MANIFEST
-    return json.loads(path.read_text()) if path.exists() else {}
+    return shards.read_json(path) if path.exists() else {}
 
 
 def begin(plan):
     """Writes the manifest, or sees to it that the one there is the same.
-
-    Returns:
-        The manifest that is there.
 
     Raises:
         ValueError: If the store was begun with something else.
@@ -96,12 +92,10 @@ def begin(plan):
         if "shards" in manifest:
             # A former run may have ended just before it did so.
             shards.remove_notes(plan.folder)
-        return manifest
-    return plan.config
 
 
 def label(plan, batches, predict, show):
-    """Writes what is missing of the shards of a worker.
+    """Writes what is missing of the shards of a worker, and checks the others.
 
     Args:
         plan: `Plan`.
@@ -120,7 +114,7 @@ def label(plan, batches, predict, show):
         OSError: If a shard can not be written.
     """
     size = plan.config["examples_per_shard"]
-    notes = shards.read_notes(plan.folder)
+    is_complete, notes = _read_notes(plan)
     former = _Former(plan, notes)
     position = labelled = 0
     writer = None
@@ -130,6 +124,8 @@ def label(plan, batches, predict, show):
             stop = position + len(fingerprints)
             parts = split(position, stop, size)
             if any(plan.is_own(n) and n not in notes for n, *_ in parts):
+                if is_complete:
+                    raise _other_data(plan, "it has more examples")
                 records = plan.format.encode(predict(x), fingerprints, position)
                 labelled += len(records)
             for number, start, end in parts:
@@ -173,16 +169,16 @@ def finish(plan, examples):
     Raises:
         ValueError: If a former run saw another number of examples.
     """
-    notes = shards.read_notes(plan.folder)
-    if "shards" in read_manifest(plan.folder):
-        # Another worker was the last.
-        return True
+    is_complete, notes = _read_notes(plan)
     expected = count_shards(examples, plan.config)
     for number, note in notes.items():
         if note["examples"] != expected.get(number, 0):
             raise _other_data(
                 plan, f"it has {examples} examples, and had another number"
             )
+    if is_complete:
+        # As before, or another worker was the last.
+        return True
     if len(notes) < len(expected):
         return False
     shards.write_json(
@@ -236,6 +232,16 @@ def split(start, stop, size):
     ]
 
 
+def _read_notes(plan):
+    """Returns whether a store is complete, and what is known of its shards."""
+    # First these: the last worker removes them when the manifest has them.
+    notes = shards.read_notes(plan.folder)
+    manifest = read_manifest(plan.folder)
+    if "shards" in manifest:
+        return True, dict(enumerate(manifest["shards"]))
+    return False, notes
+
+
 class _Former:
     """Compares a transfer set with the shards that are complete."""
 
@@ -266,5 +272,5 @@ def _other_data(plan, how):
         f"The transfer set is not the one that the store {plan.folder} was "
         f"begun with: {how}. Soft targets belong to their inputs, so these "
         "have to come in the same order, and augmentation has to be an "
-        "`augment` that can be replayed."
+        "`augment` that can be replayed. For another set pass another path."
     )

@@ -9,6 +9,7 @@ from keras_distill.losses import SoftTargetCrossentropy
 from keras_distill.losses.composition import Distillation
 from keras_distill.soft_targets import TARGET_DTYPES
 from keras_distill.soft_targets import top_k_targets
+from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer import shards
 from keras_distill.transfer.checks import BatchCheck
@@ -51,11 +52,14 @@ class Recording:
         from_logits: See there.
 
     Raises:
-        ValueError: If `teacher` or `temperatures` is not what is said there.
+        ValueError: If `teacher`, `temperatures` or `from_logits` is not what is
+            said there.
     """
 
     def __init__(self, teacher, top_k, dtype, temperatures, from_logits):
         self.teacher = Teacher(teacher)
+        if isinstance(teacher, Ensemble):
+            _check_flag(from_logits, teacher)
         self._top_k = top_k
         self._dtype = dtype
         self._temperatures = _choose_temperatures(
@@ -169,6 +173,16 @@ class Recording:
         check_integer("top_k", self._top_k, low=1, high=logits.shape[-1] - 1)
         return top_k_targets(
             logits, self._top_k, self._temperatures, self._dtype
+        )
+
+
+def _check_flag(from_logits, ensemble):
+    """Refuses what an ensemble would not be asked for."""
+    if not from_logits and ensemble.from_logits:
+        raise ValueError(
+            "An `Ensemble` returns logits, and is told itself what its members "
+            "return: `Ensemble(models, from_logits=False)`. Received: "
+            f"from_logits={from_logits!r}"
         )
 
 

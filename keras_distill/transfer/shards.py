@@ -24,6 +24,8 @@ from keras_distill.transfer.tfrecords import read_records
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+# The key of a checksum of all others.
+_OF_THIS_FILE = "checksum_of_this_file"
 _REMEDY = (
     "Restore the file, or delete the store and call `SoftTargetStore.create` "
     "again."
@@ -70,7 +72,7 @@ def read_notes(folder):
         # Another worker may remove them: then they are in the manifest.
         with contextlib.suppress(FileNotFoundError):
             number = int(path.stem.rpartition("-")[2])
-            notes[number] = json.loads(path.read_text())
+            notes[number] = read_json(path)
     return notes
 
 
@@ -80,12 +82,37 @@ def remove_notes(folder):
         path.unlink(missing_ok=True)
 
 
+def read_json(path):
+    """Reads what `write_json` has written.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Returns:
+        A dict.
+
+    Raises:
+        StoreError: If it is something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+        whole = content.pop(_OF_THIS_FILE) == _hash(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise StoreError(
+            f"The file {path} is truncated, damaged or was changed: its "
+            f"checksum is another. {_REMEDY}"
+        )
+    return content
+
+
 def write_json(path, content, worker, replace=True):
     """Writes a file that is there whole or not at all.
 
     Args:
         path: `pathlib.Path`.
-        content: What JSON can hold.
+        content: Dict of what JSON can hold. The file has its checksum, too.
         worker: Number of the worker that writes it.
         replace: Whether to replace a file that is there. Defaults to `True`.
 
@@ -97,7 +124,8 @@ def write_json(path, content, worker, replace=True):
     temporary.unlink(missing_ok=True)
     try:
         with open(temporary, "w") as file:
-            json.dump(content, file, indent=1)
+            checked = {**content, _OF_THIS_FILE: _hash(content)}
+            json.dump(checked, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         if replace:
@@ -215,6 +243,12 @@ def read_shard(folder, note, record):
             f"its checksum is not that of the manifest. {_REMEDY}"
         )
     return np.frombuffer(content, record)
+
+
+def _hash(content):
+    """Returns a checksum of what JSON can hold."""
+    text = json.dumps(content, sort_keys=True)
+    return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def _place(temporary, path):

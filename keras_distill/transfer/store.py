@@ -140,7 +140,9 @@ class SoftTargetStore:
 
         Args:
             path: Folder of the store. Where it holds one that was begun with
-                the same arguments, the work goes on.
+                the same arguments, the work goes on: the inputs of what is
+                there are compared, and not labelled again. So it is with one
+                that is complete.
             teacher: As in `Distiller`: a `keras.Model`, a callable, a list.
             dataset: The transfer set: a `tf.data.Dataset` of batches or of
                 single examples, a `keras.utils.PyDataset` or generator of
@@ -238,21 +240,17 @@ class SoftTargetStore:
                     "work: a batch is labelled as a whole. Received: "
                     f"examples_per_shard={plan.config['examples_per_shard']}"
                 )
-            if "shards" in creation.begin(plan):
-                cls(folder)._check_first(first_inputs, examples)
-            else:
-                progress = _Progress(
-                    examples.count(count_first), views, verbose
-                )
-                count = creation.label(
-                    plan,
-                    itertools.chain([first], batches),
-                    recording.predict,
-                    progress.show,
-                )
-                progress.end(count)
-                if not creation.finish(plan, count):
-                    return None
+            creation.begin(plan)
+            progress = _Progress(examples.count(count_first), views, verbose)
+            count = creation.label(
+                plan,
+                itertools.chain([first], batches),
+                recording.predict,
+                progress.show,
+            )
+            progress.end(count)
+            if not creation.finish(plan, count):
+                return None
         return cls(folder)
 
     def attach(
@@ -280,7 +278,8 @@ class SoftTargetStore:
                 `None`: single examples stay single, so that they can be
                 shuffled, and arrays come in batches of 32.
             augment: The function that `create` was given. Each pass through
-                the result shows the next view.
+                the result shows the next view, if it goes to the end: one that
+                `take` cuts short shows the same view again.
             teacher: A teacher, to make sure that the store is its. Defaults to
                 `None`.
             check: `"all"` (the default) compares the fingerprint of every
@@ -490,22 +489,6 @@ class SoftTargetStore:
                 "Expected the `augment` that the store was created with, "
                 f"{'a function' if augmented else 'None'}. "
                 f"Received: augment={augment!r}"
-            )
-
-    def _check_first(self, x, examples):
-        """Compares the first batch, and the number if it is known."""
-        pipelines = _import_pipelines()
-        fingerprints = pipelines.fingerprint_examples(x).numpy()
-        stored = get_fingerprints(self._slice(0, len(fingerprints)))
-        count = None if examples.batched else examples.length
-        if not np.array_equal(fingerprints, stored) or count not in (
-            None,
-            self._manifest["examples"],
-        ):
-            raise ValueError(
-                f"The store {self.path} is complete, and holds the soft "
-                f"targets of {self._manifest['examples']} other examples. "
-                "Pass another path for these."
             )
 
     def _check_teacher(self, teacher):

@@ -187,6 +187,49 @@ def test_as_a_teacher(members, data, make_model, temperature, form):
 
 
 @pytest.mark.backend("tensorflow", reason="the others run in program order")
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_an_ensemble_of_ensembles_is_the_mean_of_all(data, temperature):
+    x, _ = data
+    models = []
+    for seed in range(3):
+        initializer = keras.initializers.RandomNormal(stddev=2.0, seed=seed)
+        models.append(
+            keras.Sequential(
+                [
+                    keras.Input((6,)),
+                    keras.layers.Dense(5, kernel_initializer=initializer),
+                ]
+            )
+        )
+    nested = keras_distill.Ensemble(
+        [keras_distill.Ensemble(models[:2]), models[2]], weights=[2 / 3, 1 / 3]
+    )
+    expected = np.mean(
+        [
+            softmax(np.float64(each.predict(x, verbose=0)) / temperature, -1)
+            for each in models
+        ],
+        axis=0,
+    )
+    for teacher in (nested, keras_distill.Ensemble([nested])):
+        logits = keras_distill.predict_logits(
+            teacher, x, temperature=temperature, verbose=0
+        )
+        np.testing.assert_allclose(
+            softmax(np.float64(logits) / temperature, -1), expected, rtol=1e-5
+        )
+
+
+def test_a_geometric_mean_of_arithmetic_means_holds_at_one_temperature(members):
+    outer = keras_distill.Ensemble(
+        [keras_distill.Ensemble(members[:2]), members[2]], combine="geometric"
+    )
+    assert outer.averages_at_a_temperature
+    assert not keras_distill.Ensemble(
+        members, combine="geometric"
+    ).averages_at_a_temperature
+
+
 def test_members_run_one_after_another(data):
     """In a compiled step none begins before the one before it is done."""
     order = []

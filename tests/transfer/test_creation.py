@@ -1,6 +1,5 @@
 """Creating a store: killed, resumed, shared by workers, on a full disk."""
 
-import json
 import os
 import pathlib
 import signal
@@ -18,6 +17,7 @@ import keras_distill
 from backends import observe
 from backends import wait
 from keras_distill import SoftTargetStore
+from keras_distill.transfer import shards
 from markers import saved_model
 
 EXAMPLES, PER_SHARD, BATCH = 100, 24, 10
@@ -289,12 +289,6 @@ def test_workers_make_one_store(tmp_path, order):
     x = inputs()
     whole = create(tmp_path / "whole", x)
     seen = []
-    teacher = model()
-
-    class Counts(keras.Model):
-        def call(self, inputs):
-            return teacher(inputs)
-
     for worker in order:
         store = create(tmp_path / "parts", x, shard=(worker, 3))
         seen.append(store)
@@ -427,18 +421,75 @@ def test_a_longer_set_does_not_resume(tmp_path):
     x = inputs(60)
     create(tmp_path / "store", x)
     manifest = tmp_path / "store" / "manifest.json"
-    content = json.loads(manifest.read_text())
+    content = shards.read_json(manifest)
     # As if it was killed before the manifest was complete.
     for number, note in enumerate(content.pop("shards")):
-        (tmp_path / "store" / f"soft_targets-{number:05d}.json").write_text(
-            json.dumps(note)
-        )
+        shards.write_json(shards.note_path(tmp_path / "store", number), note, 0)
     del content["examples"]
-    manifest.write_text(json.dumps(content))
+    shards.write_json(manifest, content, 0)
     longer = np.concatenate([x, inputs(10, seed=1)])
     with pytest.raises(ValueError, match="not the one that the store"):
         create(tmp_path / "store", longer)
     assert len(create(tmp_path / "store", x)) == 60
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    ("examples", "change", "message"),
+    [
+        (50, "longer", "examples 50 to 54 differ"),
+        # Where the last shard is full.
+        (2 * PER_SHARD, "longer", "it has more examples"),
+        (50, "shorter", "it has 30 examples, and had another number"),
+        (50, "other at the end", "examples 40 to 47 differ"),
+    ],
+)
+def test_a_complete_store_is_of_the_same_set(
+    tmp_path, batched, examples, change, message
+):
+    x = inputs(examples)
+    arguments = {"batch_size": None if batched else 10}
+
+    def give(x):
+        if not batched:
+            return x
+        return tf.data.Dataset.from_tensor_slices(x).batch(10)
+
+    create(tmp_path, give(x), **arguments)
+    before = files_of(tmp_path)
+    changed = {
+        "longer": np.concatenate([x, x[:5]]),
+        "shorter": x[:30],
+        "other at the end": np.concatenate([x[:45], x[:5]]),
+    }[change]
+    with pytest.raises(ValueError, match=message):
+        create(tmp_path, give(changed), **arguments)
+    create(tmp_path, give(x), **arguments)
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "changed"])
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_damaged_manifest_is_no_manifest(tmp_path, damage, complete):
+    x = inputs()
+    shard = (0, 1) if complete else (0, 2)
+    create(tmp_path, x, shard=shard)
+    for path in tmp_path.glob("*.json"):
+        content = path.read_text()
+        path.write_text(
+            {
+                "truncated": content[: len(content) // 2],
+                "empty": "",
+                "changed": content.replace("0", "1", 1),
+            }[damage]
+        )
+        with pytest.raises(shards.StoreError, match=f"{path.name} is trunc"):
+            create(tmp_path, x, shard=shard)
+        if complete:
+            with pytest.raises(shards.StoreError, match=r"manifest\.json is"):
+                SoftTargetStore(tmp_path)
+        path.write_text(content)
+    create(tmp_path, x, shard=shard)
 
 
 def test_damage_is_found_when_resumed(tmp_path):

@@ -497,6 +497,10 @@ def test_the_teacher_is_known_by_what_it_is(tmp_path, data, make_model):
     same = make_model(seed=5)
     create(path, same, x)
     store.attach(x, teacher=same)
+    # How it would be trained is not what it is.
+    same.trainable = False
+    create(path, same, x)
+    store.attach(x, teacher=same)
     kernel, bias = same.get_weights()
     same.set_weights([kernel, bias + 1e-6])
     with pytest.raises(ValueError, match="begun with another `teacher`"):
@@ -509,6 +513,27 @@ def test_the_teacher_is_known_by_what_it_is(tmp_path, data, make_model):
     relu.set_weights([kernel, bias])
     with pytest.raises(ValueError, match="made by another teacher"):
         store.attach(x, teacher=relu)
+
+
+def test_a_frozen_teacher_is_the_same(tmp_path, data):
+    """Also where some of the weights are not trained anyhow."""
+    x, _ = data
+    teacher = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(5),
+            keras.layers.BatchNormalization(),
+        ]
+    )
+    store = create(tmp_path, teacher, x)
+    teacher.layers[0].trainable = False
+    store.attach(x, teacher=teacher)
+    teacher.trainable = False
+    store.attach(x, teacher=teacher)
+    teacher.layers[2].moving_mean.assign(np.ones(5))
+    with pytest.raises(ValueError, match="made by another teacher"):
+        store.attach(x, teacher=teacher)
 
 
 FINGERPRINT = """
@@ -680,7 +705,7 @@ def test_other_data_and_settings_do_not_get_the_same_store(
     teacher = make_model(seed=5)
     create(path, teacher, (x, y))
     for other in (x + 1, x[:10], np.concatenate([x, x])):
-        with pytest.raises(ValueError, match="other examples"):
+        with pytest.raises(ValueError, match=r"differ.*pass another path"):
             create(path, teacher, other)
     with pytest.raises(ValueError, match="begun with another `from_logits`"):
         create(path, teacher, (x, y), from_logits=False)

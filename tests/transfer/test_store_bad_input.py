@@ -11,6 +11,7 @@ from keras import ops
 import keras_distill
 from keras_distill import SoftTargetStore
 from keras_distill import losses
+from keras_distill.transfer import shards
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 
@@ -66,6 +67,14 @@ CREATE = {
     "ensemble_with_two": (
         {"teacher": [model(), model()], "temperatures": (1.0, 4.0)},
         r"Received: temperatures=\(1\.0, 4\.0\)",
+    ),
+    "ensemble_of_probabilities": (
+        {
+            "teacher": keras_distill.Ensemble([model(), model()]),
+            "temperatures": (1.0,),
+            "from_logits": False,
+        },
+        r"Ensemble\(models, from_logits=False\)`. Received: from_logits=False",
     ),
     "batch_size_of_batches": (
         {"dataset": batches(), "batch_size": 4},
@@ -187,11 +196,8 @@ def test_opens_stores_only(tmp_path):
         SoftTargetStore(tmp_path / "nothing")
     SoftTargetStore.create(tmp_path / "store", model(), X, verbose=0)
     manifest = tmp_path / "store" / "manifest.json"
-    manifest.write_text(
-        manifest.read_text().replace(
-            '"format_version": 1', '"format_version": 2'
-        )
-    )
+    content = shards.read_json(manifest) | {"format_version": 2}
+    shards.write_json(manifest, content, worker=0)
     with pytest.raises(ValueError, match="of format 2; this version"):
         SoftTargetStore(tmp_path / "store")
 
