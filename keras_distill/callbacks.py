@@ -14,6 +14,23 @@ class LogHyperparameters(keras.callbacks.Callback):
             logs.update(self.model.hyperparameters())
 
 
+class ReadFailures(keras.callbacks.Callback):
+    """Raises what the steps of an epoch have noted, at the end of it.
+
+    Before other callbacks take the epoch for done, and keep its weights.
+
+    Args:
+        check: `BatchCheck`.
+    """
+
+    def __init__(self, check):
+        super().__init__()
+        self._check = check
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check.read()
+
+
 def prepend_callback(callback, callbacks):
     """Returns the callbacks of `fit` with one more, which comes first.
 

@@ -16,6 +16,7 @@ from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.backend.keras_internals import infer_outputs
 from keras_distill.backend.keras_internals import train_validation_split
 from keras_distill.callbacks import LogHyperparameters
+from keras_distill.callbacks import ReadFailures
 from keras_distill.callbacks import prepend_callback
 from keras_distill.export import export_student
 from keras_distill.hyperparameter import Hyperparameter
@@ -475,6 +476,7 @@ class Distiller(MultiWorkerFit, keras.Model):
         sample_weight = match_weights(y, sample_weight)
         self._configure_step(class_weight)
         callbacks = prepend_callback(LogHyperparameters(), callbacks)
+        callbacks = prepend_callback(ReadFailures(self._check), callbacks)
         with self._check.explaining(), keeping_variables(self):
             return super().fit(
                 x=x,

@@ -517,6 +517,31 @@ def test_not_finite_inputs_do_not_reach_batch_normalisation(
         np.testing.assert_array_equal(weight, value)
 
 
+def test_no_callback_takes_an_epoch_that_failed_for_done():
+    """Also where a step can not stop, and the last one was it."""
+    x = np.concatenate([X] * 3)
+    x[-1, 0] = np.nan
+    begun, ended = [], []
+    distiller = Distiller(student=model(), teacher=model())
+    distiller.compile("adam")
+    with pytest.raises(ValueError, match="not finite in batch 9 of this"):
+        distiller.fit(
+            x,
+            batch_size=4,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            cache=False,
+            callbacks=[
+                keras.callbacks.LambdaCallback(
+                    on_epoch_begin=lambda epoch, logs: begun.append(epoch),
+                    on_epoch_end=lambda epoch, logs: ended.append(epoch),
+                )
+            ],
+        )
+    assert (begun, ended) == ([0], [])
+
+
 def test_a_teacher_that_overflows(make_model):
     """The logits behind a softmax are what is looked at."""
     teacher = model(activation="softmax")

@@ -179,10 +179,25 @@ class BatchCheck:
         with self._translating():
             try:
                 yield
-            finally:
-                latest = self._latest
-                self._pending = self._latest = None
-            read_failure(latest)
+            except BaseException:
+                self._forget()
+                raise
+            self.read()
+
+    def read(self):
+        """Raises what a step has noted, and waits for the last one to end.
+
+        Raises:
+            ValueError: If there is something.
+        """
+        with self._translating():
+            read_failure(self._forget())
+
+    def _forget(self):
+        """Returns the latest notes, which are not looked at any more."""
+        latest = self._latest
+        self._pending = self._latest = None
+        return latest
 
     @contextlib.contextmanager
     def _translating(self):
