@@ -4,6 +4,7 @@ import grain
 import keras
 import numpy as np
 import pytest
+from absl import flags
 
 import keras_distill
 
@@ -73,6 +74,8 @@ def test_processes_of_their_own_read_the_same(data, make_model, tmp_path):
     )
     batches = grain.MapDataset.source(Pairs(x, y, store)).batch(8)
     expected = list(batches)
+    # As `absl.app.run` does: the workers are handed Grain's flags.
+    flags.FLAGS.mark_as_parsed()
     received = list(
         batches.to_iter_dataset().mp_prefetch(
             grain.MultiprocessingOptions(num_workers=2)
