@@ -288,20 +288,29 @@ def test_a_list_of_callables_that_return_probabilities(data, make_model):
     )
 
 
-def lower_precision(make_model, precision):
-    """Returns a teacher in float32, and the same one in another precision."""
-    full = make_model(seed=3)
-    low = make_model(dtype="bfloat16" if precision == "bfloat16" else None)
-    low.set_weights(full.get_weights())
+def to_precision(model, precision):
+    """Returns a copy, as the guide to the backends makes it."""
+    if precision == "bfloat16":
+        copy = keras.models.clone_model(
+            model,
+            clone_function=lambda layer: type(layer).from_config(
+                {**layer.get_config(), "dtype": "bfloat16"}
+            ),
+            recursive=True,
+        )
+    else:
+        copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
     if precision == "int8":
-        low.quantize("int8")
-    return full, low
+        copy.quantize("int8")
+    return copy
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_a_teacher_of_lower_precision(data, make_model, precision):
     x, y = data
-    full, teacher = lower_precision(make_model, precision)
+    full = make_model(seed=3)
+    teacher = to_precision(full, precision)
     assert precision in {weight.dtype for weight in teacher.weights}
     expected, of_full = (
         keras_distill.predict_logits(model, x, verbose=0)
@@ -346,6 +355,35 @@ def test_a_teacher_of_lower_precision(data, make_model, precision):
     on_the_fly, cached = train(False), train(True)
     for name, values in on_the_fly.items():
         np.testing.assert_allclose(cached[name], values, rtol=1e-5)
+
+
+def test_precision_of_models_within_a_teacher(data):
+    x, _ = data
+    inputs = keras.Input((6,))
+    hidden = keras.Input((8,))
+    teacher = keras.Sequential(
+        [
+            keras.Model(inputs, keras.layers.Dense(8, "relu")(inputs)),
+            keras.Sequential(
+                [keras.Model(hidden, keras.layers.Dense(8)(hidden))]
+            ),
+            keras.layers.Dense(5),
+        ]
+    )
+    converted = to_precision(teacher, "bfloat16")
+    layers = [
+        layer
+        for layer in converted._flatten_layers()
+        if not isinstance(layer, (keras.Model, keras.layers.InputLayer))
+    ]
+    assert len(layers) == 3
+    assert {layer.compute_dtype for layer in layers} == {"bfloat16"}
+    assert {weight.dtype for weight in converted.weights} == {"bfloat16"}
+    expected, received = (
+        keras_distill.predict_logits(model, x, verbose=0)
+        for model in (teacher, converted)
+    )
+    np.testing.assert_allclose(received, expected, atol=0.05)
 
 
 def test_a_refused_teacher_leaves_the_former(make_model):
