@@ -29,11 +29,13 @@ speech: $(VENV)/examples.installed
 
 test: $(VENV)/test.installed
 	# By file: the code blocks of a document build on each other.
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 \
+	    --dist loadfile $(ARGS)
 
 # The other backends of Keras. Documents and examples are TensorFlow's.
 test-backends: $(VENV)/test.installed test-jax test-torch
-	ALL_BACKENDS=1 $(BIN)/python -m pytest tests/test_backends.py -k agree
+	KERAS_BACKEND=tensorflow ALL_BACKENDS=1 $(BIN)/python -m pytest \
+	    tests/test_backends.py -k agree
 
 test-%: $(VENV)-%/test.installed
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/python -m pytest -n 2 \

@@ -54,7 +54,9 @@ def convert(teacher, precision):
         dtype = FLOAT32 if precision == "int8" else precision
         return type(layer).from_config({**layer.get_config(), "dtype": dtype})
 
-    converted = keras.models.clone_model(teacher, clone_function=copy_layer)
+    converted = keras.models.clone_model(
+        teacher, clone_function=copy_layer, recursive=True
+    )
     converted.set_weights(teacher.get_weights())
     if precision == "int8":
         converted.quantize("int8")

@@ -108,26 +108,27 @@ def train_teacher(path):
 def start_workers():
     """Runs this script once for each worker; returns whether one failed."""
     addresses = [f"127.0.0.1:{port}" for port in find_free_ports(WORKERS)]
-    workers = []
-    for index in range(WORKERS):
-        config = {
-            "cluster": {"worker": addresses},
-            "task": {"type": "worker", "index": index},
-        }
-        workers.append(
-            subprocess.Popen(
-                [sys.executable, *sys.argv],
-                env={**os.environ, "TF_CONFIG": json.dumps(config)},
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for index in range(WORKERS):
+            config = {
+                "cluster": {"worker": addresses},
+                "task": {"type": "worker", "index": index},
+            }
+            worker = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, *sys.argv],
+                    env={**os.environ, "TF_CONFIG": json.dumps(config)},
+                )
             )
-        )
-    states = [worker.poll() for worker in workers]
-    while None in states and not any(states):
-        time.sleep(0.2)
+            # One that waits for another that is gone would wait for long.
+            stack.callback(worker.kill)
+            workers.append(worker)
         states = [worker.poll() for worker in workers]
-    for worker in workers:
-        # One that waits for another that is gone would wait for long.
-        worker.kill()
-    return any(states)
+        while None in states and not any(states):
+            time.sleep(0.2)
+            states = [worker.poll() for worker in workers]
+        return any(states)
 
 
 def find_free_ports(count):
@@ -159,24 +160,25 @@ def distill(arguments):
             alpha=0.9,
             metrics=["accuracy"],
         )
-    # The chief writes for all. The others read what it has written before.
-    backup = arguments.folder / "backup"
-    if not is_chief:
-        own = pathlib.Path(tempfile.mkdtemp()) / "backup"
-        if backup.exists():
-            shutil.copytree(backup, own)
-        backup = own
     if is_chief:
         print("The student, by all workers:")
-    distiller.fit(
-        *train_set,
-        # Of all workers together.
-        batch_size=64,
-        epochs=arguments.epochs,
-        validation_data=test_set,
-        callbacks=[keras.callbacks.BackupAndRestore(backup)],
-        verbose=2 if is_chief else 0,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        # The chief writes for all. The others read what it has written before.
+        backup = arguments.folder / "backup"
+        if not is_chief:
+            own = pathlib.Path(folder, "backup")
+            if backup.exists():
+                shutil.copytree(backup, own)
+            backup = own
+        distiller.fit(
+            *train_set,
+            # Of all workers together.
+            batch_size=64,
+            epochs=arguments.epochs,
+            validation_data=test_set,
+            callbacks=[keras.callbacks.BackupAndRestore(backup)],
+            verbose=2 if is_chief else 0,
+        )
     if is_chief:
         student.save(arguments.folder / "student.keras")
 

@@ -288,6 +288,104 @@ def test_a_list_of_callables_that_return_probabilities(data, make_model):
     )
 
 
+def to_precision(model, precision):
+    """Returns a copy, as the guide to the backends makes it."""
+    if precision == "bfloat16":
+        copy = keras.models.clone_model(
+            model,
+            clone_function=lambda layer: type(layer).from_config(
+                {**layer.get_config(), "dtype": "bfloat16"}
+            ),
+            recursive=True,
+        )
+    else:
+        copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    if precision == "int8":
+        copy.quantize("int8")
+    return copy
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_a_teacher_of_lower_precision(data, make_model, precision):
+    x, y = data
+    full = make_model(seed=3)
+    teacher = to_precision(full, precision)
+    assert precision in {weight.dtype for weight in teacher.weights}
+    expected, of_full = (
+        keras_distill.predict_logits(model, x, verbose=0)
+        for model in (teacher, full)
+    )
+    difference = np.abs(expected - of_full).max()
+    # The logits reach to 10; rounding has three digits of that.
+    assert 1e-4 < difference < 0.1
+    seen = []
+
+    class Listens(losses.DistillationLoss):
+        def compare(self, teacher_logits, student_logits):
+            teacher_logits = observe(seen.append, teacher_logits)
+            return ops.sum(ops.square(teacher_logits - student_logits), -1)
+
+    def train(cache):
+        distiller = keras_distill.Distiller(
+            student=make_model(seed=1), teacher=teacher
+        )
+        distiller.compile(
+            keras.optimizers.SGD(0.01),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            distillation_loss=Listens(),
+        )
+        seen.clear()
+        logs = distiller.fit(
+            *(x, y),
+            batch_size=len(x),
+            epochs=2,
+            verbose=0,
+            shuffle=False,
+            cache=cache,
+        ).history
+        wait()
+        assert seen
+        for each in seen:
+            np.testing.assert_allclose(each, expected, rtol=1e-5, atol=1e-6)
+        weights = distiller.student.weights
+        assert {weight.dtype for weight in weights} == {"float32"}
+        return logs
+
+    on_the_fly, cached = train(False), train(True)
+    for name, values in on_the_fly.items():
+        np.testing.assert_allclose(cached[name], values, rtol=1e-5)
+
+
+def test_precision_of_models_within_a_teacher(data):
+    x, _ = data
+    inputs = keras.Input((6,))
+    hidden = keras.Input((8,))
+    teacher = keras.Sequential(
+        [
+            keras.Model(inputs, keras.layers.Dense(8, "relu")(inputs)),
+            keras.Sequential(
+                [keras.Model(hidden, keras.layers.Dense(8)(hidden))]
+            ),
+            keras.layers.Dense(5),
+        ]
+    )
+    converted = to_precision(teacher, "bfloat16")
+    layers = [
+        layer
+        for layer in converted._flatten_layers()
+        if not isinstance(layer, (keras.Model, keras.layers.InputLayer))
+    ]
+    assert len(layers) == 3
+    assert {layer.compute_dtype for layer in layers} == {"bfloat16"}
+    assert {weight.dtype for weight in converted.weights} == {"bfloat16"}
+    expected, received = (
+        keras_distill.predict_logits(model, x, verbose=0)
+        for model in (teacher, converted)
+    )
+    np.testing.assert_allclose(received, expected, atol=0.05)
+
+
 def test_a_refused_teacher_leaves_the_former(make_model):
     teacher = make_model()
     distiller = keras_distill.Distiller(student=make_model(), teacher=teacher)

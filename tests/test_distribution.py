@@ -68,13 +68,59 @@ def train(scope, make_student=lambda: model(1)):
     return history, [weight.tolist() for weight in weights]
 
 
+def train_unevenly(scope):
+    # The last batch has 13 examples. One device would come to other weights:
+    # Keras takes the mean of what the devices have as their means. So a model
+    # of Keras trains beside it, with the same loss written down as one.
+    rows = slice(61)
+    weights = np.linspace(0.5, 2.0, 61)
+    teacher_logits = model(7).predict(x[rows], verbose=0)
+    hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    soft = keras_distill.losses.LogitMatching()
+
+    def both(targets, z):
+        return 0.3 * hard.call(targets[:, 5], z) + 0.7 * soft.call(
+            targets[:, :5], z
+        )
+
+    with scope:
+        distiller = keras_distill.Distiller(student=model(1), teacher=model(7))
+        distiller.compile(
+            keras.optimizers.SGD(0.1),
+            loss=hard,
+            distillation_loss=soft,
+            alpha=0.7,
+        )
+        plain = model(1)
+        plain.compile(keras.optimizers.SGD(0.1), loss=both)
+    arguments = dict(
+        batch_size=16,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        sample_weight=weights,
+    )
+    results = []
+    for each, student, targets, others in (
+        (distiller, distiller.student, y[rows], {"cache": False}),
+        (plain, plain, np.column_stack([teacher_logits, y[rows]]), {}),
+    ):
+        history = each.fit(x[rows], targets, **arguments, **others).history
+        trained = [weight.tolist() for weight in student.get_weights()]
+        results.append((history["loss"], trained))
+    return results
+
+
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 json.dump(
-    [
-        train(contextlib.nullcontext()),
-        train(strategy.scope()),
-        train(strategy.scope(), Subclassed),
-    ],
+    {
+        "even": [
+            train(contextlib.nullcontext()),
+            train(strategy.scope()),
+            train(strategy.scope(), Subclassed),
+        ],
+        "uneven": train_unevenly(strategy.scope()),
+    },
     open(sys.argv[1], "w"),
 )
 """
@@ -88,7 +134,8 @@ def test_mirrored_strategy(tmp_path):
         check=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    (single, weights), *others = json.loads(path.read_text())
+    results = json.loads(path.read_text())
+    (single, weights), *others = results["even"]
     assert set(single) == {
         "accuracy",
         "alpha",
@@ -107,6 +154,10 @@ def test_mirrored_strategy(tmp_path):
             assert history[name] == pytest.approx(values, rel=1e-5), name
         for ours, expected in zip(theirs, weights, strict=True):
             np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    (loss, ours), (expected_loss, theirs) = results["uneven"]
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    for weight, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-5, atol=1e-6)
 
 
 SCRIPT = pathlib.Path(__file__).with_name("train_distributed.py")

@@ -127,7 +127,9 @@ def main():
             student=make_model(1), teacher=make_model(7)
         )
         distiller.compile(
-            keras.optimizers.Adam(0.01),
+            # Unlike Adam, it does not hide gradients that are wrong by a
+            # factor. The momentum is what a restart has to restore, too.
+            keras.optimizers.SGD(0.1, momentum=0.9),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True),
             # One number, and one for each class.
             metrics=["accuracy", keras.metrics.F1Score()],

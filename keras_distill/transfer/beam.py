@@ -51,8 +51,9 @@ class WriteToSoftTargetStore(beam.PTransform):
 
     Batches are labelled in any order, on all workers, each of which has one
     teacher. Their records are then grouped into shards: a worker holds the
-    inputs of a batch, or the records of a shard, at most 64 MiB. A store that
-    is not complete has no manifest, and the pipeline can be run again.
+    inputs of a batch, or the records of a shard, which are at most 64 MiB
+    unless `examples_per_shard` says otherwise. A store that is not complete
+    has no manifest, and the pipeline can be run again.
 
     Each example is labelled as it is. `views` and `augment`, and to go on
     after a crash, are of `SoftTargetStore.create` alone.
@@ -100,7 +101,7 @@ class WriteToSoftTargetStore(beam.PTransform):
         ValueError: If an argument is not of the kind above, or there is a
             store. While the pipeline runs, if a number is missing or comes
             twice, soft targets can not be stored, or workers have different
-            teachers.
+            teachers. Teachers that are plain functions can not be told apart.
     """
 
     def __init__(

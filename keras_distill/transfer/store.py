@@ -319,14 +319,8 @@ class SoftTargetStore:
             return self._attach_pipeline(
                 dataset, batch_size, augment, decoded, compared, initial_epoch
             )
-        # Its batches may be asked for in any order.
-        read = functools.lru_cache(_SHARDS_IN_ANY_ORDER)(self._read_shard)
         paired = PairedBatches(
-            dataset,
-            batch_size,
-            functools.partial(self._find_exactly, read),
-            decoded,
-            compared,
+            dataset, batch_size, _BatchFinder(self), decoded, compared
         )
         self._check_inputs(paired.inputs)
         return paired
@@ -435,6 +429,10 @@ class SoftTargetStore:
             f"examples={self._manifest['examples']}>"
         )
 
+    def __reduce__(self):
+        # Opened anew, without the shards that are in memory here.
+        return type(self), (self.path,)
+
     def _read_shard(self, number):
         return shards.read_shard(
             self.path, self._manifest["shards"][number], self._format.record
@@ -517,6 +515,28 @@ class SoftTargetStore:
                 "Expected inputs like those that were labelled: "
                 f"{expected} without the batch. Received: {received}"
             )
+
+
+class _BatchFinder:
+    """Finds the soft targets of batches that are asked for in any order.
+
+    Another process gets one of its own: without the shards in memory.
+
+    Args:
+        store: `SoftTargetStore`.
+    """
+
+    def __init__(self, store):
+        self._store = store
+        self._read = functools.lru_cache(_SHARDS_IN_ANY_ORDER)(
+            store._read_shard
+        )
+
+    def __call__(self, position, count):
+        return self._store._find_exactly(self._read, position, count)
+
+    def __reduce__(self):
+        return type(self), (self._store,)
 
 
 def _import_pipelines():

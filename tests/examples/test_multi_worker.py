@@ -1,34 +1,105 @@
 """The example for several machines, with its two processes."""
 
+import json
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import keras
+import pytest
 import sklearn.datasets
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "examples" / "multi_worker.py"
 
 
-def test_two_workers(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
-    done = subprocess.run(
+def start(folder, epochs):
+    """Starts the example in a process group of its own."""
+    return subprocess.Popen(
         [
             sys.executable,
             str(SCRIPT),
-            *("--epochs", "6", "--folder", str(tmp_path)),
+            *("--epochs", str(epochs), "--folder", str(folder)),
         ],
-        env=environment,
+        env={k: v for k, v in os.environ.items() if k != "TF_CONFIG"},
         stdout=subprocess.PIPE,
-        timeout=300,
-        check=True,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
         text=True,
     )
-    assert "The student, by all workers:" in done.stdout
-    assert "Epoch 6/6" in done.stdout
+
+
+def run(folder, epochs):
+    """Returns what the example prints."""
+    process = start(folder, epochs)
+    try:
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    return output
+
+
+def read_epoch(folder):
+    """Returns how many epochs the backup has."""
+    try:
+        content = (folder / "backup" / "training_metadata.json").read_text()
+    except FileNotFoundError:
+        return 0
+    return json.loads(content or '{"epoch": 0}')["epoch"]
+
+
+def end_after_an_epoch(folder, end):
+    """Starts a training that is long, and ends it after an epoch or more.
+
+    Args:
+        folder: That of the example.
+        end: Function of the process.
+
+    Returns:
+        The process group.
+    """
+    before = read_epoch(folder)
+    with start(folder, 10_000) as process:
+        try:
+            deadline = time.monotonic() + 300
+            while read_epoch(folder) <= before:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            end(process)
+    return process.pid
+
+
+def test_two_workers(tmp_path):
+    output = run(tmp_path, 6)
+    assert "The student, by all workers:" in output
+    assert "Epoch 6/6" in output
     student = keras.models.load_model(tmp_path / "student.keras")
     x, y = sklearn.datasets.load_digits(return_X_y=True)
     predicted = student.predict(x[1280:] / 16, verbose=0).argmax(-1)
     # By chance it would be a tenth.
     assert (predicted == y[1280:]).mean() > 0.6
+
+
+def test_goes_on_where_it_was(tmp_path):
+    end_after_an_epoch(
+        tmp_path, lambda process: os.killpg(process.pid, signal.SIGKILL)
+    )
+    assert not (tmp_path / "student.keras").exists()
+    group = end_after_an_epoch(
+        tmp_path, lambda process: process.send_signal(signal.SIGINT)
+    )
+    # It has taken its workers with it: there is nobody to kill.
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    before = read_epoch(tmp_path)
+    assert before >= 2
+    output = run(tmp_path, before + 2)
+    epochs = [int(number) for number in re.findall(r"Epoch (\d+)/", output)]
+    assert epochs == [before + 1, before + 2]
+    assert (tmp_path / "student.keras").exists()

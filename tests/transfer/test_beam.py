@@ -205,6 +205,22 @@ def test_batches_of_another_kind_are_refused(x, saved, tmp_path):
         write(examples, tmp_path / "store", load, batch_size=16)
 
 
+def test_workers_with_different_teachers_are_refused(x, tmp_path):
+    def load():
+        # Another one in each process, such as of a file that has changed.
+        return make_teacher(os.getpid())
+
+    with pytest.raises(Exception, match="Expected the same `teacher`"):
+        write(
+            enumerate(x),
+            tmp_path / "store",
+            load,
+            options=WORKERS,
+            batch_size=4,
+        )
+    assert not (tmp_path / "store" / "manifest.json").exists()
+
+
 def test_a_store_that_is_there_is_not_touched(x, saved, tmp_path):
     create(tmp_path / "store", make_teacher(), x[:5])
     before = read_files(tmp_path / "store")

@@ -4,6 +4,7 @@ import grain
 import keras
 import numpy as np
 import pytest
+from absl import flags
 
 import keras_distill
 
@@ -64,3 +65,26 @@ def test_source_is_in_the_order_of_the_examples(data, make_model, tmp_path):
         rtol=1e-6,
         atol=1e-6,
     )
+
+
+def test_processes_of_their_own_read_the_same(data, make_model, tmp_path):
+    x, y = data
+    store = keras_distill.SoftTargetStore.create(
+        tmp_path, make_model(seed=3), x, verbose=0
+    )
+    batches = grain.MapDataset.source(Pairs(x, y, store)).batch(8)
+    expected = list(batches)
+    # As `absl.app.run` does: the workers are handed Grain's flags.
+    flags.FLAGS.mark_as_parsed()
+    received = list(
+        batches.to_iter_dataset().mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=2)
+        )
+    )
+    assert len(received) == len(expected) == 3
+    for ours, theirs in zip(received, expected, strict=True):
+        keras.tree.assert_same_structure(ours, theirs)
+        for each in zip(
+            keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True
+        ):
+            np.testing.assert_array_equal(*each)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -55,6 +56,15 @@ def files_of(folder):
         for path in folder.iterdir()
         if not path.name.startswith(".")
     }
+
+
+def assert_equal(ours, theirs):
+    """Compares arrays in any structure."""
+    keras.tree.assert_same_structure(ours, theirs)
+    for each in zip(
+        keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True
+    ):
+        np.testing.assert_array_equal(*each)
 
 
 def damage(path, how):
@@ -484,6 +494,31 @@ def test_no_pickle(tmp_path, data, make_model):
     for content in files_of(tmp_path / "store").values():
         assert not content.startswith(b"\x80")
         assert b"numpy" not in content
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_another_process_can_be_given_it(tmp_path, data, make_model, top_k):
+    store = create(tmp_path / "store", make_model(seed=5), data, top_k=top_k)
+    expected = store[:]
+    content = pickle.dumps(store)
+    # It is opened by its path: nothing that was read travels.
+    assert len(content) < 1000
+    other = pickle.loads(content)
+    assert other.info() == store.info()
+    assert_equal(other[:], expected)
+
+
+@pytest.mark.backend("jax", "torch", reason="`tf.data` has no pickles")
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_another_process_can_be_given_what_attach_returns(
+    tmp_path, data, make_model, top_k
+):
+    store = create(tmp_path / "store", make_model(seed=5), data, top_k=top_k)
+    attached = store.attach(data, batch_size=8)
+    expected = list(attached)
+    other = pickle.loads(pickle.dumps(attached))
+    assert len(other) == 3
+    assert_equal(list(other), expected)
 
 
 # Teachers.
