@@ -449,6 +449,16 @@ def test_not_finite_logits_are_found_before_the_training(data, make_model):
     np.testing.assert_array_equal(student.get_weights()[0], before[0])
 
 
+def test_several_processes_do_not_label_for_themselves(
+    data, make_model, monkeypatch
+):
+    monkeypatch.setattr(memory, "has_several_processes", lambda model: True)
+    distiller = distiller_of(make_model(), make_model(seed=5))
+    with pytest.raises(ValueError, match="needs one process.*cache=True"):
+        distiller.fit(*data, verbose=0, cache=True)
+    distiller.fit(*data, verbose=0, cache=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
