@@ -186,7 +186,6 @@ def test_as_a_teacher(members, data, make_model, temperature, form):
     np.testing.assert_allclose(logs["loss"], expected.mean(), rtol=1e-5)
 
 
-@pytest.mark.backend("tensorflow", reason="the others run in program order")
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_an_ensemble_of_ensembles_is_the_mean_of_all(data, temperature):
     x, _ = data
@@ -230,6 +229,7 @@ def test_a_geometric_mean_of_arithmetic_means_holds_at_one_temperature(members):
     ).averages_at_a_temperature
 
 
+@pytest.mark.backend("tensorflow", reason="the others run in program order")
 def test_members_run_one_after_another(data):
     """In a compiled step none begins before the one before it is done."""
     order = []

@@ -454,7 +454,7 @@ def test_several_processes_do_not_label_for_themselves(
 ):
     monkeypatch.setattr(memory, "has_several_processes", lambda model: True)
     distiller = distiller_of(make_model(), make_model(seed=5))
-    with pytest.raises(ValueError, match="needs one process.*cache=True"):
+    with pytest.raises(ValueError, match=r"needs one process.*cache=True"):
         distiller.fit(*data, verbose=0, cache=True)
     distiller.fit(*data, verbose=0, cache=False)
 
