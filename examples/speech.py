@@ -12,6 +12,7 @@ noisy. A network says which of 81 states of a hidden Markov model each frame of
     align       the states of all frames, from clean recordings
     ensemble    ten networks, and a single one that is distilled from them
     small-data  3, 5 and 10 % of the data, with labels and with soft targets
+    search      how the settings were chosen (not run by default)
 
 An interrupted command goes on where it was when it is run again. All settings
 are chosen on development strings; the test strings are for the last look.
@@ -33,6 +34,7 @@ from _experiments import describe_versions
 from _experiments import make_parser
 from _experiments import write_results
 from _speech.experiments import ALL
+from _speech.experiments import SEARCH
 from _speech.recordings import SPEAKERS
 from _speech.study import SCALES
 from _speech.study import Study
@@ -54,16 +56,11 @@ def main(argv=None):
     folder = arguments.output / arguments.scale
     study = Study(SCALES[arguments.scale], folder / "tasks", arguments.held_out)
     experiments = arguments.experiments
-    for step in ("plan", "plan_chosen"):
-        do_all(
-            [
-                task
-                for each in experiments.values()
-                for task in getattr(each, step)(study)
-            ],
-            study.root,
-            arguments.workers,
-        )
+    do_all(
+        [task for each in experiments.values() for task in each.plan(study)],
+        study.root,
+        arguments.workers,
+    )
     held_out = () if study.held_out is None else ("--held-out", study.held_out)
     return write_results(
         folder / (study.held_out or "all speakers"),
@@ -90,7 +87,7 @@ def parse_arguments(argv):
     )
     arguments = parser.parse_args(argv)
     arguments.experiments = choose_experiments(
-        parser, arguments.experiments, ALL, ALL
+        parser, arguments.experiments, ALL | SEARCH, ALL
     )
     return arguments
 

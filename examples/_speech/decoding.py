@@ -1,80 +1,89 @@
-"""From the probabilities of states to words."""
+"""From the likelihoods of states to words."""
 
 import numpy as np
 
-from _speech.alignment import SILENCE
-from _speech.alignment import STATES
 from _speech.alignment import STATES_OF_WORD
-from _speech.recordings import WORDS
-
-_FIRST = np.arange(WORDS) * STATES_OF_WORD
-_LAST = _FIRST + STATES_OF_WORD - 1
 
 
-def decode(log_likelihoods, lengths, penalty):
+def decode(log_likelihoods, lengths, penalty, states_of_word=STATES_OF_WORD):
     """Finds the best sequence of words: a loop over words, with silence.
 
     A word goes through its states from left to right, each for a frame or
     more. Before, between and after words there may be silence.
 
     Args:
-        log_likelihoods: Array of shape `(strings, frames, 81)`: scaled log
-            likelihoods of the states, padded at the end.
+        log_likelihoods: Array of shape `(strings, frames, states)`: scaled log
+            likelihoods of the states of one word after the other, and of
+            silence, padded at the end.
         lengths: Array of shape `(strings,)`: frames that are no padding.
         penalty: What each word costs.
+        states_of_word: Number of states of a word.
 
     Returns:
-        List of a list of digits for each string.
+        List of a list of words, from 0 on, for each string.
     """
     strings, frames, _ = log_likelihoods.shape
-    rows = np.arange(strings)
-    total = np.full((strings, STATES), -np.inf)
-    total[:, _FIRST] = log_likelihoods[:, 0, _FIRST] - penalty
-    total[:, SILENCE] = log_likelihoods[:, 0, SILENCE]
-    # Where each state was entered from, itself included.
-    origins = np.zeros((frames, strings, STATES), "int16")
-    final = np.where(lengths[:, None] == 1, total, -np.inf)
+    spoken = log_likelihoods[..., :-1].reshape(
+        strings, frames, -1, states_of_word
+    )
+    silent = log_likelihoods[..., -1]
+    # Of the best path to each state: its score, and whether its last step was
+    # one to the right, or into the first state from the end of any word.
+    inside = np.full(spoken[:, 0].shape, -np.inf)
+    inside[..., 0] = spoken[:, 0, :, 0] - penalty
+    silence = silent[:, 0]
+    stepped = np.zeros((frames, *inside.shape), bool)
+    fell_silent = np.zeros((frames, strings), bool)
+    ends = np.empty((frames, *inside.shape[:-1]))
+    silences = np.empty((frames, strings))
+    ends[0], silences[0] = inside[..., -1], silence
+    before = np.empty_like(inside)
     for frame in range(1, frames):
-        origin = np.tile(np.arange(STATES), (strings, 1))
-        best = total.copy()
-        # A step to the right within a word.
-        inner = np.setdiff1d(np.arange(SILENCE), _FIRST)
-        better = total[:, inner - 1] > best[:, inner]
-        best[:, inner] = np.where(better, total[:, inner - 1], best[:, inner])
-        origin[:, inner] = np.where(better, inner - 1, origin[:, inner])
-        # A new word, after another one or silence.
-        ends = np.concatenate([_LAST, [SILENCE]])
-        which = ends[np.argmax(total[:, ends], axis=-1)]
-        entering = total[rows, which]
-        better = (entering - penalty)[:, None] > best[:, _FIRST]
-        best[:, _FIRST] = np.where(
-            better, (entering - penalty)[:, None], best[:, _FIRST]
-        )
-        origin[:, _FIRST] = np.where(better, which[:, None], origin[:, _FIRST])
-        # Silence, after a word.
-        which = _LAST[np.argmax(total[:, _LAST], axis=-1)]
-        entering = total[rows, which]
-        better = entering > best[:, SILENCE]
-        best[:, SILENCE] = np.where(better, entering, best[:, SILENCE])
-        origin[:, SILENCE] = np.where(better, which, origin[:, SILENCE])
-        total = best + log_likelihoods[:, frame]
-        origins[frame] = origin
-        final = np.where((lengths == frame + 1)[:, None], total, final)
+        best_end = ends[frame - 1].max(axis=-1)
+        before[..., 0] = (np.maximum(best_end, silence) - penalty)[:, None]
+        before[..., 1:] = inside[..., :-1]
+        np.greater(before, inside, out=stepped[frame])
+        inside = np.maximum(before, inside) + spoken[:, frame]
+        fell_silent[frame] = best_end > silence
+        silence = np.maximum(best_end, silence) + silent[:, frame]
+        ends[frame], silences[frame] = inside[..., -1], silence
+    last_words = ends.argmax(axis=-1)
+    in_silence = silences > ends.max(axis=-1)
     return [
-        _trace(origins[:, row], final[row], length)
+        _trace(
+            stepped[:length, row],
+            fell_silent[:length, row],
+            last_words[:length, row],
+            in_silence[:length, row],
+        )
         for row, length in enumerate(lengths)
     ]
 
 
-def _trace(origins, final, length):
-    """Returns the words on the best path of one string."""
-    ends = np.concatenate([_LAST, [SILENCE]])
-    state = ends[np.argmax(final[ends])]
+def _trace(stepped, fell_silent, last_words, in_silence):
+    """Returns the words on the best path of one string.
+
+    Args:
+        stepped: Array of shape `(frames, words, states_of_word)`: whether the
+            best path to a state came from another one.
+        fell_silent: Array of shape `(frames,)`: whether the best path to
+            silence came from a word.
+        last_words: Array of shape `(frames,)`: the word that is best to end.
+        in_silence: Array of shape `(frames,)`: whether silence is better.
+    """
+    last_state = stepped.shape[-1] - 1
     words = []
-    for frame in range(length - 1, -1, -1):
-        origin = origins[frame, state] if frame else None
-        # A word begins where its first state is entered from elsewhere.
-        if state in _FIRST and origin != state:
-            words.append(int(state) // STATES_OF_WORD)
-        state = origin
+    silent = in_silence[-1]
+    word, state = last_words[-1], last_state
+    for frame in range(len(stepped) - 1, -1, -1):
+        if silent:
+            if fell_silent[frame]:
+                silent = False
+                word, state = last_words[frame - 1], last_state
+        elif state and stepped[frame, word, state]:
+            state -= 1
+        elif not state and (frame == 0 or stepped[frame, word, state]):
+            words.append(int(word))
+            silent = in_silence[frame - 1]
+            word, state = last_words[frame - 1], last_state
     return words[::-1]

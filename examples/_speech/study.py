@@ -1,29 +1,25 @@
-"""What all experiments share: scale, data, and how a system is judged."""
+"""What all experiments share: scale, data, and what they train and judge."""
 
 import dataclasses
-import functools
 import pathlib
 
 import numpy as np
-from scipy.special import log_softmax
 
 from _speech import scores
-from _speech import tasks
-from _speech.alignment import STATES
-from _speech.decoding import decode
-from _speech.tasks import AcousticModel
-from _speech.tasks import Alignment
-from _speech.tasks import Copies
-from _speech.tasks import SoftTargets
+from _speech.judgement import Judgement
+from _speech.models import AcousticModel
+from _speech.models import SoftTargets
+from _speech.models import load_teacher
+from _speech.models import predict
+from _speech.preparation import Alignment
+from _speech.preparation import Copies
 
-# Of the decoder, chosen on the development strings.
-_SCALES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
-_PENALTIES = (-4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+BASELINE = "baseline"
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large everything is.
+    """How large everything is, and the recipe.
 
     Args:
         seeds: Number of repetitions of every arm.
@@ -32,12 +28,13 @@ class Scale:
         judged_copies: Copies of the development and of the test strings.
         epochs: Passes over all copies of a baseline.
         patience: How many times as long a student is trained.
-        small_epochs: Passes over a share of the data.
         width: Units in a hidden layer.
-        most: Recordings of a digit of a speaker, or `None`: all.
-        temperatures: Those that are tried.
-        hard_weights: Weights of the hard loss that are tried.
+        temperature: That of the soft targets of an ensemble.
+        hard_weight: Weight of the labels beside them.
+        small_epochs: Passes over a share of the data, with soft targets.
+        small_temperature: The temperature of those.
         fractions: Shares of the data.
+        most: Recordings of a digit of a speaker, or `None`: all.
     """
 
     seeds: int
@@ -48,10 +45,11 @@ class Scale:
     patience: int
     small_epochs: int
     width: int = 256
-    most: int | None = None
-    temperatures: tuple[float, ...] = (1.0, 2.0, 5.0)
-    hard_weights: tuple[float, ...] = (0.0, 0.1, 0.5)
+    temperature: float = 2.0
+    hard_weight: float = 0.0
+    small_temperature: float = 2.0
     fractions: tuple[float, ...] = (0.03, 0.05, 0.1)
+    most: int | None = None
 
 
 SCALES = {
@@ -73,8 +71,6 @@ SCALES = {
         patience=2,
         small_epochs=10,
         width=128,
-        temperatures=(2.0,),
-        hard_weights=(0.0,),
     ),
     "tiny": Scale(
         seeds=1,
@@ -85,10 +81,8 @@ SCALES = {
         patience=2,
         small_epochs=6,
         width=64,
-        most=14,
-        temperatures=(2.0,),
-        hard_weights=(0.0,),
         fractions=(0.25,),
+        most=14,
     ),
 }
 
@@ -141,7 +135,7 @@ class Study:
         first = seed * self.scale.members
         return tuple(
             self.plan_model(
-                "baseline", each, self.plan_train(), self.scale.epochs
+                BASELINE, each, self.plan_train(), self.scale.epochs
             )
             for each in range(first, first + self.scale.members)
         )
@@ -152,98 +146,46 @@ class Study:
             "soft targets", teachers[0].seed, teachers, copies, temperature
         )
 
-    def load_strings(self, part):
-        """Returns the `Strings` of the development or the test."""
-        return _load(self.plan_copies(part), self.root)
+    def measure_development(self, models):
+        """Returns the share of the development frames that is right."""
+        strings = self.plan_copies("development").load(self.root)
+        logits = predict(load_teacher(models, self.root), strings)
+        return float(np.mean(logits.argmax(axis=-1) == strings.labels))
 
-    def predict(self, model, part, temperature=1.0):
-        """Returns the logits of a network on the development or the test."""
-        return tasks.predict(model, self.load_strings(part), temperature)
+    def plan_judgements(self, models):
+        """Returns a list of a `Judgement` of each network."""
+        return [self.plan_judgement((each,)) for each in models]
 
-    def measure_frames(self, logits, part):
-        """Returns the share of frames whose most likely state is right."""
-        labels = self.load_strings(part).labels
-        return float(np.mean(logits.argmax(axis=-1) == labels))
+    def plan_judgement(self, models):
+        """Returns the `Judgement` of networks, together."""
+        first = models[0]
+        name = first.name if len(models) == 1 else "ensemble"
+        return Judgement(
+            f"judgement of {name}",
+            first.seed,
+            tuple(models),
+            self.plan_copies("test"),
+        )
 
-    def judge(self, model):
-        """Returns what a network reaches on the test.
+    def describe(self, judgements):
+        """Returns what a system reaches, as a dict.
 
-        Scale and penalty of the decoder are those that are best on the
-        development strings.
-
-        Returns:
-            Dict of the accuracy of `frames`, the `word_error_rate`, both with
-            their interval, and the settings of the decoder.
+        Args:
+            judgements: List with a list of `Judgement`s for each seed. Those of
+                one seed are averaged.
         """
-        tuning = {}
-        development = self.load_strings("development")
-        logits = self.predict(model, "development")
-        for scale in _SCALES:
-            scaled = self._scale(logits, development, scale)
-            for penalty in _PENALTIES:
-                errors, _ = self._recognize(scaled, development, penalty)
-                tuning[scale, penalty] = np.mean(errors)
-        scale, penalty = min(tuning, key=tuning.get)
-        test = self.load_strings("test")
-        logits = self.predict(model, "test")
-        errors, spoken = self._recognize(
-            self._scale(logits, test, scale), test, penalty
+        return scores.describe(self._load(judgements), self._load_test())
+
+    def compare(self, judgements, others):
+        """Returns the differences of two systems, as a dict."""
+        return scores.compare(
+            self._load(judgements), self._load(others), self._load_test()
         )
-        right = logits.argmax(axis=-1) == test.labels
-        return {
-            "development_frames": self.measure_frames(
-                self.predict(model, "development"), "development"
-            ),
-            "frames": float(np.mean(right)),
-            # Frames between the words go with the string's first recording.
-            "frames_interval": scores.bootstrap(right, _fill(test)),
-            "word_error_rate": float(np.mean(errors)),
-            "word_error_rate_interval": scores.bootstrap(errors, spoken),
-            "scale": scale,
-            "penalty": penalty,
-            "on_the_edge": bool(
-                scale in (_SCALES[0], _SCALES[-1])
-                or penalty in (_PENALTIES[0], _PENALTIES[-1])
-            ),
-        }
 
-    @property
-    def _log_prior(self):
-        """The log frequencies of the states in the training strings."""
-        labels = _load(self.plan_train(), self.root).labels
-        counts = np.bincount(labels, minlength=STATES)
-        return np.log((counts + 1) / (len(labels) + STATES))
+    def _load(self, judgements):
+        return [
+            [each.load(self.root) for each in of_seed] for of_seed in judgements
+        ]
 
-    def _scale(self, logits, strings, scale):
-        """Returns scaled log likelihoods, `(strings, frames, 81)`."""
-        likelihoods = scale * (
-            log_softmax(np.float64(logits), axis=-1) - self._log_prior
-        )
-        lengths = np.diff(strings.starts)
-        padded = np.zeros((len(lengths), lengths.max(), STATES))
-        for row, (start, length) in enumerate(
-            zip(strings.starts, lengths, strict=False)
-        ):
-            padded[row, :length] = likelihoods[start : start + length]
-        return padded
-
-    def _recognize(self, scaled, strings, penalty):
-        """Returns the errors and the recording of each word."""
-        words = decode(scaled, np.diff(strings.starts), penalty)
-        return scores.count_word_errors(strings.words, words, strings.spoken)
-
-
-@functools.lru_cache(maxsize=4)
-def _load(copies, root):
-    return copies.load(root)
-
-
-def _fill(strings):
-    """Returns the recording of each frame, also of those between words."""
-    filled = strings.recordings.copy()
-    for start, end, spoken in zip(
-        strings.starts, strings.starts[1:], strings.spoken, strict=False
-    ):
-        part = filled[start:end]
-        part[part < 0] = spoken[0]
-    return filled
+    def _load_test(self):
+        return self.plan_copies("test").load(self.root)

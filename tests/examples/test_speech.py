@@ -88,7 +88,7 @@ def test_flat_start(parts):
     assert path.tolist() == [0, 0, *np.repeat(range(1, 9), 2), 9]
 
 
-def decode_by_brute_force(scores, penalty, words):
+def decode_by_brute_force(scores, penalty):
     """Tries all sequences of states of a few words of two states."""
     frames, states = scores.shape
     silence = states - 1
@@ -126,36 +126,28 @@ def decode_by_brute_force(scores, penalty, words):
 
 
 @pytest.mark.parametrize("penalty", [-1.0, 0.0, 1.0])
-def test_decoder_against_brute_force(parts, monkeypatch, penalty):
-    decoding = parts("decoding")
-    # Two words of two states, and silence.
-    monkeypatch.setattr(decoding, "STATES_OF_WORD", 2)
-    monkeypatch.setattr(decoding, "STATES", 5)
-    monkeypatch.setattr(decoding, "SILENCE", 4)
-    monkeypatch.setattr(decoding, "_FIRST", np.array([0, 2]))
-    monkeypatch.setattr(decoding, "_LAST", np.array([1, 3]))
+def test_decoder_against_brute_force(parts, penalty):
+    """Of two words of two states, and silence."""
     random = np.random.default_rng(1)
-    lengths = np.array([2, 4, 5, 6, 6, 6, 6])
+    lengths = np.array([2, 4, 5, 6, 6, 6, 6] * 4)
     scores = random.normal(size=(len(lengths), 6, 5)) * 2
-    found = decoding.decode(scores, lengths, penalty)
+    found = parts("decoding").decode(scores, lengths, penalty, 2)
     assert found == [
-        decode_by_brute_force(each[:length], penalty, 2)
+        decode_by_brute_force(each[:length], penalty)
         for each, length in zip(scores, lengths, strict=True)
     ]
-    assert len({tuple(each) for each in found}) > 2
+    assert len({tuple(each) for each in found}) > 5
 
 
 def test_word_errors_of_known_strings(parts):
-    errors, spoken = parts("scores").count_word_errors(
+    count = parts("scores").count_word_errors
+    errors = count(
         [[1, 2, 3], [4, 5], [6, 7], [8, 9]],
         [[1, 2, 3], [4], [6, 0, 7], [1, 9]],
-        [[10, 11, 12], [13, 14], [15, 16], [17, 18]],
     )
     # Right, a deletion, an insertion after the 6, a substitution.
     assert errors.tolist() == [0, 0, 0, 0, 1, 1, 0, 1, 0]
-    assert spoken.tolist() == list(range(10, 19))
-    nothing, _ = parts("scores").count_word_errors([[1, 2]], [[]], [[0, 1]])
-    assert nothing.tolist() == [1, 1]
+    assert count([[1, 2]], [[]]).tolist() == [1, 1]
 
 
 def test_bootstrap_is_by_recording(parts):
@@ -265,17 +257,15 @@ def results(speech, output):
 
 @needs_data
 def test_an_ensemble_is_better_than_its_members(results):
-    systems = {
-        name: seeds[0] for name, seeds in results["ensemble"]["systems"].items()
-    }
-    frames = {name: each["frames"] for name, each in systems.items()}
+    systems = results["ensemble"]["systems"]
+    frames = {name: each["frames"][0] for name, each in systems.items()}
     assert frames["baseline"] > 0.2
     assert frames["ensemble"] > frames["baseline"]
     assert frames["student, distilled"] > 0.2
     for each in systems.values():
         for name in ("frames", "word_error_rate"):
             low, high = each[f"{name}_interval"]
-            assert low < each[name] < high or name == "frames"
+            assert low < each[name][0] < high
     (kept,) = results["ensemble"]["gain_kept"]
     assert kept == pytest.approx(
         100
@@ -285,20 +275,56 @@ def test_an_ensemble_is_better_than_its_members(results):
 
 
 @needs_data
-def test_the_student_says_what_the_ensemble_says(results, output, parts):
-    """More than a network that learns from labels for as many epochs."""
-    study_module, ensemble = parts("study"), parts("experiments.ensemble")
-    study = study_module.Study(
-        study_module.SCALES["tiny"], output / "tiny" / "tasks"
+def test_the_best_control_is_chosen_on_development_strings(results):
+    found = results["ensemble"]
+    controls = {
+        name: each["development"][0]
+        for name, each in found["systems"].items()
+        if name.startswith("student, labels")
+    }
+    assert list(controls) == [
+        f"student, labels, {epochs} epochs" for epochs in (3, 6)
+    ]
+    assert found["best_control"] == max(controls, key=controls.get)
+    # That of as many epochs as a baseline is the first member, not another.
+    first = found["systems"]["student, labels, 3 epochs"]
+    assert (
+        first["decoders"][0] == found["systems"]["baseline"]["decoders"][0][:1]
     )
-    teacher = parts("tasks").load_teacher(study.plan_members(0), study.root)
-    (student,) = ensemble._plan_students(study, 0).values()
-    control = ensemble._plan_controls(study, 0)[study.scale.patience]
+
+
+@needs_data
+def test_differences_are_those_of_the_systems(results):
+    found = results["ensemble"]
+    for name, each in found["differences"].items():
+        ours, theirs = (found["systems"][of] for of in name.split(" - "))
+        for key in ("frames", "word_error_rate"):
+            assert each[key] == pytest.approx(
+                np.mean(ours[key]) - np.mean(theirs[key]), abs=1e-9
+            )
+            low, high = each[f"{key}_interval"]
+            assert low < each[key] < high
+
+
+@pytest.fixture(scope="module")
+def study(results, output, parts):
+    module = parts("study")
+    return module.Study(module.SCALES["tiny"], output / "tiny" / "tasks")
+
+
+@needs_data
+def test_the_student_says_what_the_ensemble_says(study, parts):
+    """More than a network that learns from labels for as many epochs."""
+    ensemble, models = parts("experiments.ensemble"), parts("models")
+    teacher = models.load_teacher(study.plan_members(0), study.root)
+    student = ensemble.plan_student(study, 0)
+    *_, control = ensemble.plan_controls(study, 0).values()
     assert student.epochs == control.epochs
-    p = softmax(study.predict(teacher, "test"), axis=-1)
+    strings = study.plan_copies("test").load(study.root)
+    p = softmax(models.predict(teacher, strings), axis=-1)
 
     def divergence(model):
-        logits = study.predict(model.load(study.root), "test")
+        logits = models.predict(model.load(study.root), strings)
         log_q = log_softmax(logits, axis=-1)
         return np.mean(np.sum(p * (np.log(p) - log_q), axis=-1))
 
@@ -306,35 +332,112 @@ def test_the_student_says_what_the_ensemble_says(results, output, parts):
 
 
 @needs_data
-def test_soft_targets_need_less_data(results):
-    judged = results["small-data"]["judged"]
-    hard, soft = (
-        judged[f"25%, {name}"][0]["frames"]
-        for name in ("labels, early stopping", "soft targets")
+def test_judged_frames_are_those_of_the_network(study, parts):
+    """Counted anew, from the strings and the windows of their frames."""
+    (model, *_) = study.plan_members(0)
+    network = model.load(study.root)
+    judged = study.plan_judgement((model,)).load(study.root)
+    for strings, share in (
+        (study.plan_copies("test"), np.mean(judged.right)),
+        (study.plan_copies("development"), judged.development),
+        (study.plan_train(), judged.train),
+    ):
+        strings = strings.load(study.root)
+        windows = parts("corpus").make_windows(strings)
+        said = network.predict(
+            windows(np.arange(len(strings.labels))), verbose=0
+        ).argmax(axis=-1)
+        assert share == pytest.approx(np.mean(said == strings.labels))
+    history = model.load_history(study.root)
+    assert history["val_accuracy"][-1] == pytest.approx(judged.development)
+    assert len(judged.errors) == sum(
+        map(len, study.plan_copies("test").load(study.root).words)
     )
-    assert hard < soft < judged["all data, labels"][0]["frames"]
 
 
 @needs_data
-def test_every_arm_sees_the_same_copies(speech, parts, tmp_path):
-    study_module = parts("study")
-    study = study_module.Study(study_module.SCALES["paper"], tmp_path)
+def test_soft_targets_need_less_data(results):
+    found = results["small-data"]
+    hard, soft, full = (
+        found["systems"][name]["frames"][0]
+        for name in (
+            "25%, labels, early stopping",
+            "25%, soft targets",
+            "all data, labels",
+        )
+    )
+    assert hard < soft < full
+    share = found["fractions"]["25%"]
+    assert share["recovered"] == [
+        pytest.approx(100 * (soft - hard) / (full - hard))
+    ]
+    assert share["difference"]["frames"] == pytest.approx(soft - hard)
+    sweep = share["sweep"]
+    assert share["epochs"]["labels"] == int(max(sweep, key=sweep.get))
+    for curves in share["curves"].values():
+        assert len(curves[0]["val_accuracy"]) == 6
+
+
+@needs_data
+def test_the_early_stopped_network_is_that_of_its_best_epoch(study, parts):
+    small_data = parts("experiments.small_data")
+    for model in small_data.plan_hard(study, 0.25, 0).values():
+        judged = study.plan_judgement((model,)).load(study.root)
+        best = small_data.find_best(study, model)
+        assert judged.development == pytest.approx(best)
+
+
+def test_every_arm_sees_the_same_copies(parts, tmp_path):
+    module = parts("study")
+    study = module.Study(module.SCALES["paper"], tmp_path)
     ensemble = parts("experiments.ensemble")
-    planned = ensemble.plan(study)
-    models = [each for each in planned if hasattr(each, "copies")]
-    models = [each for each in models if hasattr(each, "epochs")]
-    assert len({each.copies for each in models}) == 1
-    students = ensemble._plan_students(study, 0).values()
-    controls = ensemble._plan_controls(study, 0).values()
-    epochs = {each.epochs for each in students}
-    assert len(epochs) == 1
-    assert epochs <= {each.epochs for each in controls}
+    models = {
+        model
+        for judgement in ensemble.plan(study)
+        for model in judgement.models
+    }
+    assert {each.copies for each in models} == {study.plan_train()}
+    assert len({each.seed for each in models}) >= 30
+    for seed in range(3):
+        student = ensemble.plan_student(study, seed)
+        controls = ensemble.plan_controls(study, seed).values()
+        # As long as the student is trained, too.
+        assert student.epochs == max(each.epochs for each in controls)
+        assert len(controls) == 3
+        assert student.soft_targets.copies == student.copies
+        assert student.soft_targets.teachers == study.plan_members(seed)
     small = parts("experiments.small_data")
     for fraction in study.scale.fractions:
-        hard, soft = small._plan(study, fraction, 0).values()
-        assert hard.copies == soft.copies == soft.soft_targets.copies
-        assert hard.epochs == soft.epochs
-        assert hard.copies.fraction == fraction
+        soft = small.plan_soft(study, fraction, 0)
+        hard = small.plan_hard(study, fraction, 0).values()
+        assert {each.copies for each in hard} == {soft.copies}
+        assert soft.soft_targets.copies == soft.copies
+        assert soft.epochs == max(each.epochs for each in hard)
+        assert soft.copies.fraction == fraction
+
+
+def test_nothing_but_a_judgement_sees_the_test(parts, tmp_path):
+    """Of all that is computed for all experiments, the search included."""
+    module, experiments = parts("study"), parts("experiments")
+    study = module.Study(module.SCALES["paper"], tmp_path)
+    seen, waiting = (
+        set(),
+        [
+            task
+            for each in (experiments.ALL | experiments.SEARCH).values()
+            for task in each.plan(study)
+        ],
+    )
+    while waiting:
+        task = waiting.pop()
+        if task in seen:
+            continue
+        seen.add(task)
+        waiting += task.needs
+        if study.plan_copies("test") in task.needs:
+            assert type(task).__name__ == "Judgement"
+    search = experiments.SEARCH["search"].plan(study)
+    assert not [each for each in search if hasattr(each, "test")]
 
 
 @needs_data
@@ -349,6 +452,34 @@ def test_results_are_written(results, output):
         assert (folder / f"{name}.md").read_text().startswith("| ")
     picture = (folder / "small_data.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n")
+
+
+@needs_data
+def test_search(speech, output, results, parts, monkeypatch):
+    """After the others, whose networks it shares. Of a few settings."""
+    search = parts("experiments.search")
+    few = ("as chosen", "T = 1", "half the width")
+    for name in ("SETTINGS", "SMALL_SETTINGS"):
+        settings = getattr(search, name).items()
+        chosen = {each: change for each, change in settings if each in few}
+        monkeypatch.setattr(search, name, chosen)
+    options = f"search --scale tiny --workers 1 --output {output}"
+    found = speech.main(options.split())["experiments"]["search"]
+    for setting, each in found["ensemble"].items():
+        assert each["ensemble"] > each["baseline"], setting
+    chosen = found["ensemble"]["as chosen"]
+    systems = results["ensemble"]["systems"]
+    for name, system in (
+        ("baseline", "baseline"),
+        ("ensemble", "ensemble"),
+        ("student", "student, distilled"),
+    ):
+        (development,) = systems[system]["development"]
+        assert chosen[name] == pytest.approx(development)
+    assert found["ensemble"]["T = 1"]["baseline"] == chosen["baseline"]
+    assert found["ensemble"]["T = 1"]["student"] != chosen["student"]
+    table = (output / "tiny" / "all speakers" / "search.md").read_text()
+    assert table.count("as chosen") == 2
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 Each has a `TITLE`, and functions:
 
     plan(study)                   what has to be computed first, tasks
-    plan_chosen(study)            what depends on choices, made with those
     measure(study)                a dict of what came out
     show(results, folder)         tables in Markdown; draws its figures there
 """
 
 from _speech.experiments import align
 from _speech.experiments import ensemble
+from _speech.experiments import search
 from _speech.experiments import small_data
 
 ALL = {"align": align, "ensemble": ensemble, "small-data": small_data}
+# Not among those that are run by default.
+SEARCH = {"search": search}

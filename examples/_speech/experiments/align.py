@@ -15,11 +15,6 @@ def plan(study):
     return [study.plan_train(), *map(study.plan_copies, PARTS[1:])]
 
 
-def plan_chosen(study):
-    """Returns the list of tasks that depend on choices."""
-    return []
-
-
 def measure(study):
     """Returns what came out, as a dict."""
     found = {}

@@ -2,180 +2,140 @@
 
 import numpy as np
 
-import keras_distill
+from _speech.experiments import tables
+from _speech.study import BASELINE
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_range
 
 TITLE = "An ensemble into one network"
 
-BASELINE = "baseline"
 ENSEMBLE = "ensemble"
 STUDENT = "student, distilled"
-CONTROL = "student, labels, best number of epochs"
+CONTROL = "student, labels"
 
-# Of the hard controls, times those of a baseline. The largest is a student's.
-_EPOCHS = (1, 2, 3)
+# Of the networks that learn from labels, times those of a baseline. The largest
+# is a student's.
+EPOCHS = (1, 2)
+
+# Frames of the test that are right, and the word error rate, in percent.
+_PAPER = {BASELINE: (58.9, 10.9), ENSEMBLE: (61.1, 10.7), STUDENT: (60.8, 10.7)}
 
 
 def plan(study):
-    """Returns the list of tasks to do first: all that is chosen from."""
+    """Returns the list of tasks to do first."""
     return [
-        study.plan_copies("test"),
-        *(each for seed in _seeds(study) for each in study.plan_members(seed)),
-        *_plan_students(study, 0).values(),
-        *_plan_controls(study, 0).values(),
-    ]
-
-
-def plan_chosen(study):
-    """Returns the list of tasks with the settings that were chosen."""
-    return [
-        each
-        for seed in _seeds(study)
-        for each in (_plan_student(study, seed), _plan_control(study, seed))
+        task
+        for seeds in _plan(study).values()
+        for seed in seeds
+        for task in seed
     ]
 
 
 def measure(study):
     """Returns what came out, as a dict."""
-    root = study.root
-    systems = {BASELINE: [], ENSEMBLE: [], STUDENT: [], CONTROL: []}
-    for seed in _seeds(study):
-        members = [each.load(root) for each in study.plan_members(seed)]
-        # Of each ensemble all members have their frames counted.
-        systems[BASELINE].append(
-            {
-                **study.judge(members[0]),
-                "frames": float(
-                    np.mean(
-                        [
-                            study.measure_frames(
-                                study.predict(each, "test"), "test"
-                            )
-                            for each in members
-                        ]
-                    )
-                ),
-            }
-        )
-        systems[ENSEMBLE].append(study.judge(keras_distill.Ensemble(members)))
-        systems[STUDENT].append(
-            study.judge(_plan_student(study, seed).load(root))
-        )
-        systems[CONTROL].append(
-            study.judge(_plan_control(study, seed).load(root))
-        )
-    own, all_, student = (
-        np.array([each["frames"] for each in systems[name]])
-        for name in (BASELINE, ENSEMBLE, STUDENT)
-    )
+    planned = _plan(study)
+    systems = {name: study.describe(each) for name, each in planned.items()}
+    controls = [name for name in systems if name.startswith(CONTROL)]
+    best = max(controls, key=lambda name: np.mean(systems[name]["development"]))
     return {
         "systems": systems,
-        "gain_kept": (100 * (student - own) / (all_ - own)).tolist(),
-        "chosen": {
-            "temperature": _choose_student(study)[0],
-            "hard_weight": _choose_student(study)[1],
-            "control_epochs": _choose_control(study) * study.scale.epochs,
-        },
-        "development": {
-            "students": {
-                f"T = {t:g}, hard loss {weight:g}": _last_accuracy(each, root)
-                for (t, weight), each in _plan_students(study, 0).items()
-            },
-            "controls": {
-                f"{times * study.scale.epochs} epochs": _last_accuracy(
-                    each, root
-                )
-                for times, each in _plan_controls(study, 0).items()
-            },
+        "best_control": best,
+        "gain_kept": measure_gain_kept(systems),
+        "differences": {
+            f"{ours} - {theirs}": study.compare(planned[ours], planned[theirs])
+            for ours, theirs in (
+                (ENSEMBLE, BASELINE),
+                (STUDENT, BASELINE),
+                (STUDENT, ENSEMBLE),
+                (STUDENT, best),
+            )
         },
     }
 
 
 def show(results, folder):
     """Returns the tables in Markdown."""
-    rows = [["system", "frames right in %", "word error rate in %"]]
-    for name, seeds in results["systems"].items():
-        low, high = seeds[0]["word_error_rate_interval"]
-        rows.append(
-            [
-                name,
-                format_range(
-                    [100 * each["frames"] for each in seeds], "{:.2f}"
-                ),
-                format_range(
-                    [100 * each["word_error_rate"] for each in seeds], "{:.1f}"
-                )
-                + f" ({100 * low:.1f} to {100 * high:.1f})",
-            ]
-        )
-    choices = [["on the development strings", "frames right in %"]]
-    for each in results["development"].values():
-        choices += [[name, f"{100 * a:.2f}"] for name, a in each.items()]
     kept = format_range(results["gain_kept"], "{:.0f}")
     return (
-        f"{format_markdown(rows)}\n\n"
-        f"Of the gain of the ensemble the student keeps {kept} %.\n\n"
-        f"{format_markdown(choices)}"
+        f"{tables.format_systems(results['systems'], _PAPER)}\n\n"
+        f"Of the gain of the ensemble the student keeps {kept} %. The best of "
+        f"those that learn from labels, on the development strings, is "
+        f"{results['best_control']}.\n\n"
+        f"{_format_differences(results['differences'])}"
     )
 
 
-def _seeds(study):
-    return range(study.scale.seeds)
+def plan_student(study, seed):
+    """Returns the student of the ensemble of a seed."""
+    scale = study.scale
+    return study.plan_model(
+        STUDENT,
+        seed,
+        study.plan_train(),
+        scale.epochs * scale.patience,
+        soft_targets=study.plan_soft_targets(
+            study.plan_members(seed), study.plan_train(), scale.temperature
+        ),
+        hard_weight=scale.hard_weight,
+    )
 
 
-def _plan_students(study, seed):
-    """Returns a dict from temperature and hard weight to a student."""
+def plan_controls(study, seed):
+    """Returns a dict from names to networks that learn from labels."""
     scale = study.scale
     return {
-        (t, weight): study.plan_model(
-            STUDENT,
-            seed,
+        f"{CONTROL}, {epochs} epochs": study.plan_model(
+            # The shortest are baselines, and not trained again.
+            BASELINE,
+            seed * scale.members,
             study.plan_train(),
-            scale.epochs * scale.patience,
-            soft_targets=study.plan_soft_targets(
-                study.plan_members(seed), study.plan_train(), t
+            epochs,
+        )
+        for epochs in sorted(
+            {scale.epochs * times for times in (*EPOCHS, scale.patience)}
+        )
+    }
+
+
+def measure_gain_kept(systems):
+    """Returns the share of the ensemble's gain that is kept, in percent."""
+    own, together, student = (
+        np.array(systems[name]["frames"])
+        for name in (BASELINE, ENSEMBLE, STUDENT)
+    )
+    return (100 * (student - own) / (together - own)).tolist()
+
+
+def _plan(study):
+    """Returns a dict from systems to a list of judgements for each seed."""
+    planned = {BASELINE: [], ENSEMBLE: [], STUDENT: []}
+    for seed in range(study.scale.seeds):
+        members = study.plan_members(seed)
+        planned[BASELINE].append(study.plan_judgements(members))
+        planned[ENSEMBLE].append([study.plan_judgement(members)])
+        student = plan_student(study, seed)
+        planned[STUDENT].append(study.plan_judgements([student]))
+        for name, each in plan_controls(study, seed).items():
+            planned.setdefault(name, []).append(study.plan_judgements([each]))
+    return planned
+
+
+def _format_differences(differences):
+    """Returns the table of the differences of two systems."""
+    return format_markdown(
+        [
+            ["difference", "frames, in points", "word error rate, in points"],
+            *(
+                [
+                    name,
+                    *(
+                        tables.format_interval(
+                            each[key], each[f"{key}_interval"], "{:+.1f}"
+                        )
+                        for key in ("frames", "word_error_rate")
+                    ),
+                ]
+                for name, each in differences.items()
             ),
-            hard_weight=weight,
-        )
-        for t in scale.temperatures
-        for weight in scale.hard_weights
-    }
-
-
-def _plan_controls(study, seed):
-    """Returns a dict from epochs to a network that learns from labels."""
-    return {
-        times: study.plan_model(
-            CONTROL, seed, study.plan_train(), study.scale.epochs * times
-        )
-        for times in sorted({*_EPOCHS, study.scale.patience})
-    }
-
-
-def _choose_student(study):
-    """Returns the temperature and hard weight of the best student."""
-    return _choose(_plan_students(study, 0), study.root)
-
-
-def _choose_control(study):
-    """Returns the epochs of the best control, in those of a baseline."""
-    return _choose(_plan_controls(study, 0), study.root)
-
-
-def _choose(planned, root):
-    """Returns the setting that is best on the development strings."""
-    return max(planned, key=lambda key: _last_accuracy(planned[key], root))
-
-
-def _plan_student(study, seed):
-    return _plan_students(study, seed)[_choose_student(study)]
-
-
-def _plan_control(study, seed):
-    return _plan_controls(study, seed)[_choose_control(study)]
-
-
-def _last_accuracy(model, root):
-    """Returns the share of development frames right after the last epoch."""
-    return model.load_history(root)["val_accuracy"][-1]
+        ]
+    )
