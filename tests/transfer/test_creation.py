@@ -37,16 +37,19 @@ def teacher(inputs):
     return np.concatenate([inputs, inputs[:, ::-1]], axis=-1)
 
 
-def create(path):
+def create(path, **kwargs):
     keras_distill.SoftTargetStore.create(
         path,
         lambda inputs: tf.ensure_shape(
             tf.numpy_function(teacher, [inputs], "float32"), (None, 12)
         ),
         x,
-        batch_size=10,
-        examples_per_shard=24,
-        verbose=0,
+        **{
+            "batch_size": 10,
+            "examples_per_shard": 24,
+            "verbose": 0,
+            **kwargs,
+        },
     )
 """
 
@@ -317,6 +320,46 @@ def test_workers_in_processes_of_their_own(tmp_path):
     assert [process.wait() for process in processes] == [0, 0]
     store = SoftTargetStore(path)
     np.testing.assert_allclose(store[:], np.maximum(inputs(), 0), atol=2e-3)
+
+
+WORKER_WITH_VIEWS = """
+on_batch = lambda: time.sleep(0.1)
+
+
+def add_noise(x, seed):
+    return x + tf.random.stateless_normal(x.shape, seed)
+
+
+create(
+    sys.argv[1], shard=(int(sys.argv[2]), 2), examples_per_shard=10, views=2,
+    augment=add_noise,
+)
+"""
+
+
+@once
+def test_a_worker_with_views_is_killed(tmp_path):
+    """The others finish their parts, and it ends with the same bytes."""
+    whole = tmp_path / "whole"
+    first, second = (
+        run(WORKER_WITH_VIEWS, str(whole), str(worker)) for worker in range(2)
+    )
+    assert (first.wait(), second.wait()) == (0, 0)
+    path = tmp_path / "killed"
+    first, second = (
+        run(WORKER_WITH_VIEWS, str(path), str(worker)) for worker in range(2)
+    )
+    # Of the second view.
+    while not (path / "soft_targets-00013.json").exists():
+        assert second.poll() is None
+        time.sleep(0.02)
+    second.send_signal(signal.SIGKILL)
+    assert (first.wait(), second.wait()) == (0, -signal.SIGKILL)
+    with pytest.raises(ValueError, match="not complete"):
+        SoftTargetStore(path)
+    assert run(WORKER_WITH_VIEWS, str(path), "1").wait() == 0
+    assert SoftTargetStore(path).info()["shards"] == 20
+    assert files_of(path) == files_of(whole)
 
 
 def test_each_example_is_labelled_once(tmp_path):
