@@ -1,10 +1,10 @@
 """What it costs to label a transfer set once, and what it saves.
 
 `epoch` compares epochs with soft targets that are there already with those of
-training the student alone: from memory, and from a `SoftTargetStore`. One run
-is one `fit` of several epochs. The hash of the inputs that `fit` computes once,
-to know that they are still those that were labelled, is inside. The soft
-targets, and the tracing, are not.
+training the student alone: from memory, and from a `SoftTargetStore`, in its
+batches or with the examples shuffled. One run is one `fit` of several epochs.
+The hash of the inputs that `fit` computes once, to know that they are still
+those that were labelled, is inside. The soft targets, and the tracing, are not.
 
     python benchmarks/label_once.py epoch --pair dense
     python benchmarks/label_once.py epoch --pair convolutional
@@ -57,11 +57,19 @@ EPOCH_LABELS = {
     "memory": "keras_distill, from memory",
     "dataset": "student.fit(dataset)",
     "store": "keras_distill, from a store",
+    "shuffled": "student.fit(examples.shuffle)",
+    "shuffled_store": "keras_distill, from a store, shuffled",
 }
 EPOCH_RATIOS = [
     _measure.Ratio("from memory / arrays", ("memory",), ("arrays",), 1.05),
     _measure.Ratio("from a store / dataset", ("store",), ("dataset",), 1.05),
-    _measure.Ratio("from a store / arrays", ("store",), ("arrays",)),
+    _measure.Ratio("from a store / arrays", ("store",), ("arrays",), 1.05),
+    _measure.Ratio(
+        "from a store, shuffled / examples.shuffle",
+        ("shuffled_store",),
+        ("shuffled",),
+        1.05,
+    ),
 ]
 TOTAL_LABELS = {
     "student": "student.fit",
@@ -209,6 +217,11 @@ def measure_epoch(arguments):
         keras.utils.set_random_seed(arguments.seed)
         return pair.make_student(arguments)
 
+    def shuffle(examples):
+        shuffled = examples.shuffle(arguments.images, arguments.seed)
+        return shuffled.batch(arguments.batch_size)
+
+    examples = tf.data.Dataset.from_tensor_slices(tuple(data))
     with tempfile.TemporaryDirectory() as folder:
         store = create_store(folder, teacher, dataset)
         runs = {
@@ -229,6 +242,16 @@ def measure_epoch(arguments):
             "store": _networks.make_fit(
                 _networks.make_distiller(make_student(), **options),
                 store.attach(dataset),
+                **of_dataset,
+            ),
+            "shuffled": _networks.make_fit(
+                _networks.compile_student(make_student()),
+                shuffle(examples),
+                **of_dataset,
+            ),
+            "shuffled_store": _networks.make_fit(
+                _networks.make_distiller(make_student(), **options),
+                shuffle(store.attach(examples)),
                 **of_dataset,
             ),
         }

@@ -110,7 +110,8 @@ class DistillationMetrics:
             terms: List of `losses.composition.Term`, which say whether the
                 outputs are logits.
         """
-        if not self:
+        if self._by_output is None:
+            # There are none, or Keras looks at a step before it is taken.
             return
         losses = {term.output: term.loss for term in reversed(terms)}
         outputs = keras.tree.flatten(y_pred)

@@ -341,8 +341,9 @@ class Subclassed(keras.Model):
         return self.dense(x)
 
 
-@pytest.mark.parametrize("on_batch", [True, False])
-def test_a_student_that_is_not_built(data, make_model, on_batch):
+@pytest.mark.parametrize("how", ["on_batch", "cache", "call", "own"])
+def test_a_student_that_is_not_built(data, make_model, how):
+    """Whoever has the soft targets, and when."""
     x, y = data
     distiller = compile_distiller(
         Subclassed(),
@@ -350,14 +351,15 @@ def test_a_student_that_is_not_built(data, make_model, on_batch):
         distillation_loss=["soft_target_crossentropy", "logit_matching"],
     )
     distiller.distillation_loss[0].temperature = 3.0
-    if on_batch:
+    v = distiller.teacher.predict(x, verbose=0)
+    if how == "on_batch":
         logs = distiller.train_on_batch(x, y, return_dict=True)
+    elif how == "own":
+        own = {"labels": y, "soft_targets": v}
+        logs = distiller.fit(x, own, verbose=0).history
     else:
-        logs = distiller.fit(x, y, verbose=0).history
-    z, v = (
-        each.predict(x, verbose=0)
-        for each in (distiller.student, distiller.teacher)
-    )
+        logs = distiller.fit(x, y, verbose=0, cache=how == "cache").history
+    z = distiller.student.predict(x, verbose=0)
     assert_logs(logs, by_hand(v, z))
     assert_logs(logs, {"logit_matching": reference.logit_matching(v, z).mean()})
 

@@ -64,8 +64,9 @@ FIT_ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("activation", [None, "softmax"])
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "several"), [(None, False), ("softmax", True)]
+)
 @pytest.mark.parametrize("what", FIT_ARGUMENTS)
 def test_equals_the_training_on_the_fly(
     data, make_model, activation, several, what
