@@ -298,6 +298,32 @@ def test_label_once_knows_mnist_as_dense(load, capsys):
     assert "MNIST is for the dense pair" in capsys.readouterr().err
 
 
+def test_cache_memory(load, tmp_path, capsys):
+    path = tmp_path / "cache_memory.json"
+    cache_memory = load("cache_memory")
+    results = cache_memory.main(
+        [
+            "--rounds=1",
+            "--examples=1000",
+            "--classes=20",
+            "--batch-size=100",
+            f"--output={path}",
+        ]
+    )
+    memory = results["memory"]
+    steps = {sample["variant"]: sample["steps"] for sample in memory["samples"]}
+    assert steps == {"cached": 10, "on the fly": 10, "estimate": 0}
+    check_summaries(memory, cache_memory.LABELS, BYTES)
+    (sizes,) = (
+        sample
+        for sample in memory["samples"]
+        if sample["variant"] == "estimate"
+    )
+    # Four times so many numbers of four bytes.
+    assert sizes["growth_bytes"] == 4 * 4 * 1000 * 20
+    check_json(path, results, capsys)
+
+
 def test_top_k(load, tmp_path, capsys):
     path = tmp_path / "top_k.json"
     top_k = load("top_k")
@@ -410,6 +436,7 @@ def test_machines(load, tmp_path, capsys):
         ("label_once", ["epoch", "--rounds=0"]),
         ("label_once", ["total", "--teachers=-1"]),
         ("label_once", ["create", "--memory-examples", "1", "0"]),
+        ("cache_memory", ["--classes=0"]),
         ("top_k", ["--rounds=0"]),
         ("top_k", ["--k=-1"]),
         ("teacher_precision", ["--rounds=0"]),
