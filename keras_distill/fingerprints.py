@@ -18,13 +18,8 @@ def fingerprint_arrays(arrays):
     """Returns a hash of all bytes in a structure of arrays, in hexadecimal."""
     digest = xxhash.xxh3_128()
     for path, array in keras.tree.flatten_with_path(arrays):
-        array = np.ascontiguousarray(ops.convert_to_numpy(array))
-        digest.update(repr((path, array.shape, array.dtype)).encode())
-        if array.dtype == object:
-            # Strings: what is in the array is where they are.
-            digest.update(repr(array.tolist()).encode())
-        else:
-            digest.update(array.view(np.uint8).data)
+        digest.update(repr(path).encode())
+        _update(digest, ops.convert_to_numpy(array))
     return digest.hexdigest()
 
 
@@ -41,6 +36,20 @@ def fingerprint_model(model):
     digest.update(json.dumps(_describe(model), sort_keys=True).encode())
     digest.update(fingerprint_arrays(model.weights).encode())
     return digest.hexdigest()
+
+
+def _update(digest, array):
+    """Hashes an array, also one of strings or of rows of different lengths."""
+    array = np.ascontiguousarray(array)
+    digest.update(repr((array.shape, array.dtype)).encode())
+    if array.dtype != object:
+        digest.update(array.view(np.uint8).data)
+        return
+    for each in array.flat:
+        if isinstance(each, (bytes, str)):
+            digest.update(repr(each).encode())
+        else:
+            _update(digest, each)
 
 
 def _describe(model):
