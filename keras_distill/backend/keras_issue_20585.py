@@ -24,7 +24,7 @@ class MultiWorkerFit(_Mixin):
     """What a `keras.Model` lacks to train on several machines."""
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        if iterator is not None and self.has_several_workers():
+        if iterator is not None and self._has_several_workers():
             data_batch = keras.tree.map_structure(
                 self._own_part, first_batch(iterator)
             )
@@ -32,7 +32,7 @@ class MultiWorkerFit(_Mixin):
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def _make_function(self, step_function):
-        if not self.has_several_workers():
+        if not self._has_several_workers():
             return super()._make_function(step_function)
 
         def step(data):
@@ -59,8 +59,7 @@ class MultiWorkerFit(_Mixin):
             logs = function([batch])
         return logs
 
-    def has_several_workers(self):
-        """Whether it trains under the strategy that Keras fails with."""
+    def _has_several_workers(self):
         return isinstance(
             self._distribute_strategy,
             tf.distribute.MultiWorkerMirroredStrategy,

@@ -58,7 +58,9 @@ def is_distributed(model):
 
 def has_several_processes(model):
     """Whether a model trains in several processes, each with its data."""
-    return model.has_several_workers()
+    return isinstance(
+        model._distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy
+    )
 
 
 def makes_variables_in_steps(model):
