@@ -7,7 +7,7 @@ soft targets, it is a dict: `{"labels": ..., "soft_targets": ...}`, or
 
 import keras
 
-from keras_distill.soft_targets import flatten_outputs
+from keras_distill.outputs import flatten_like
 from keras_distill.soft_targets import is_compound
 from keras_distill.soft_targets import map_outputs
 
@@ -39,10 +39,7 @@ def unpack_weights(sample_weight):
     """
     if _is_packed(sample_weight):
         # One for each tensor of what belongs to an output: the same.
-        soft = map_outputs(
-            lambda node: node[0] if is_compound(node) else node,
-            sample_weight["soft_targets"],
-        )
+        soft = _one_of_each(sample_weight["soft_targets"])
         return sample_weight.get("labels"), soft
     return sample_weight, sample_weight
 
@@ -112,18 +109,21 @@ def _repeat(weights, soft_targets):
     Args:
         weights: Structure of arrays, one for each output.
         soft_targets: Structure of what belongs to each output.
+
+    Raises:
+        ValueError: If they are of different structures.
     """
-    flat = keras.tree.flatten(weights)
-    outputs = flatten_outputs(soft_targets)
-    if len(flat) != len(outputs):
-        raise ValueError(
-            "Expected `sample_weight` to be one array, or one for each of the "
-            f"{len(outputs)} outputs. Received: {len(flat)}"
-        )
-    remaining = iter(flat)
+    flat = iter(flatten_like(_one_of_each(soft_targets), sample_weight=weights))
 
     def repeat(soft_target):
-        weight = next(remaining)
+        weight = next(flat)
         return keras.tree.map_structure(lambda _: weight, soft_target)
 
     return map_outputs(repeat, soft_targets)
+
+
+def _one_of_each(soft_targets):
+    """Returns one tensor of what belongs to each output."""
+    return map_outputs(
+        lambda node: node[0] if is_compound(node) else node, soft_targets
+    )
