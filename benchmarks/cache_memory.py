@@ -5,7 +5,7 @@
 Each run is a `fit` of one epoch in a process of its own: with the soft targets
 in memory, and with the teacher called in each step. The difference of their
 peaks is what the soft targets take: in the batches that `predict` joins, as a
-whole, and as the tensors that `fit` makes. Before it labels, `fit` estimates it.
+whole, and as the tensors that `fit` makes. `fit` estimates it before it labels.
 """
 
 import argparse

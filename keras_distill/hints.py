@@ -64,8 +64,8 @@ def suggest_temperature(
     if isinstance(teacher, Ensemble) and teacher.averages_at_a_temperature:
         raise ValueError(
             "The mean of probabilities is another one at each temperature: "
-            "pass a member of the ensemble. Received: an `Ensemble` with "
-            'combine="arithmetic"'
+            "pass a member of the ensemble. Received: an `Ensemble` with an "
+            "arithmetic mean"
         )
     logits = predict_logits(
         teacher, x, batch_size, from_logits=from_logits, verbose=verbose

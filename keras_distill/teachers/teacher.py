@@ -93,9 +93,10 @@ class Teacher:
     def find_outputs(self):
         """Returns its outputs as `keras.KerasTensor`s, or `None`.
 
-        They are known of a model that was built from `keras.Input`.
+        They are known of a model that was built from `keras.Input`, and of an
+        ensemble with such a member.
         """
-        for model in self.models():
+        for model in getattr(self.given, "models", [self.given]):
             if getattr(model, "outputs", None):
                 return model.outputs
         return None
@@ -130,14 +131,10 @@ class Teacher:
 
     def weights(self):
         """Returns all weights, or `None` of what is no Keras model."""
+        if not _is_known(self.given):
+            return None
         models = getattr(self.given, "models", [self.given])
-        weights = []
-        for model in models:
-            if not isinstance(model, keras.layers.Layer):
-                return None
-            weights += model.weights
-        custom = getattr(self.given, "member_weights", None)
-        return None if callable(custom) else weights
+        return [weight for model in models for weight in model.weights]
 
     def from_logits(self, distillation):
         """Returns what the losses say that the members of a list return.
@@ -161,10 +158,9 @@ class Teacher:
             for weight in layer.weights
         }
         return [
-            weight.path
-            for model in self.models()
-            for weight in model.weights
-            if id(weight) in changing
+            variable.path
+            for variable in self.variables()
+            if id(variable) in changing
         ]
 
     def check_against(self, student):
@@ -228,6 +224,15 @@ class Teacher:
         if isinstance(self.given, keras.layers.Layer):
             return call_model(self.given, inputs, training=False)
         return self.given(inputs)
+
+
+def _is_known(model):
+    """Whether all that the outputs depend on are weights of Keras models."""
+    if not isinstance(model, Ensemble):
+        return isinstance(model, keras.layers.Layer)
+    return not callable(model.member_weights) and all(
+        map(_is_known, model.models)
+    )
 
 
 def _stop_gradient(outputs):

@@ -12,6 +12,7 @@ import reference
 from backends import observe
 from backends import wait
 from keras_distill import losses
+from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer import memory
 
 
@@ -64,9 +65,8 @@ FIT_ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("activation", "several"), [(None, False), ("softmax", True)]
-)
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("what", FIT_ARGUMENTS)
 def test_equals_the_training_on_the_fly(
     data, make_model, activation, several, what
@@ -178,6 +178,18 @@ def test_several_outputs(data, labelled, weights, several, as_list):
         results.append([*student.get_weights(), logs["loss"]])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_outputs_that_are_others(data):
+    """A list may be in another order than the outputs' names."""
+    x, _ = data
+    labels = {"a": np.arange(22) % 3, "b": np.arange(22) % 4}
+    distiller = distiller_of(
+        make_two_outputs(1), make_two_outputs(5), loss=None, metrics=None
+    )
+    for weights in ([np.ones(22)] * 2, {"a": np.ones(22)}):
+        with pytest.raises(ValueError, match="structure of the outputs"):
+            distiller.fit(x, labels, sample_weight=weights, verbose=0)
 
 
 def test_the_teacher_sees_each_example_once(data, make_model, counted):
@@ -336,11 +348,42 @@ def test_shared_weights_change_in_the_training(data):
             )
             for s in (1, 2)
         )
-        with pytest.warns(UserWarning, match="shares trainable weights"):
-            distiller = distiller_of(student, teacher)
+        with pytest.warns(UserWarning, match="shares trainable") as caught:
+            distiller = distiller_of(
+                student, keras_distill.Ensemble([teacher, teacher])
+            )
+        (warning,) = caught
+        assert str(warning.message).count("kernel") == 1
         distiller.fit(x, y, epochs=3, shuffle=False, verbose=0, cache=cache)
         results.append(student.get_weights()[0])
     np.testing.assert_allclose(*results, rtol=1e-6)
+
+
+def test_an_ensemble_with_a_function_deep_inside_is_a_function(
+    data, make_model
+):
+    x, y = data
+    calls: list[int] = []
+    inner = keras_distill.Ensemble(
+        [make_model(seed=5), lambda v: observe(calls.append, v)[:, :5]]
+    )
+    ensemble = keras_distill.Ensemble([inner, make_model(seed=7)])
+    distiller = distiller_of(make_model(), ensemble)
+    calls.clear()
+    distiller.fit(x, y, batch_size=11, epochs=3, verbose=0)
+    wait()
+    assert len(calls) >= 6
+    assert Teacher(ensemble).fingerprint() is None
+
+
+def test_the_estimate_is_not_that_of_a_network_that_weighs():
+    """Which has an output for each member, and not for each class."""
+    weighs = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(2, activation="softmax")]
+    )
+    members = [keras.Sequential([keras.layers.Dense(5)]) for _ in range(2)]
+    teacher = Teacher(keras_distill.Ensemble(members, weights=weighs))
+    assert teacher.find_outputs() is None
 
 
 def test_a_list_that_returns_probabilities_after_all(data, make_model):
