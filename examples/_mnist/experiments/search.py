@@ -70,6 +70,7 @@ SETTINGS = {
     },
     SOFT_JITTER: {
         CHOSEN: {},
+        "twice the epochs": {"epochs": 2.0},
         "half the epochs": _HALF,
         "half the epochs, a tenth of hard loss": _HALF | {"alpha": 0.9},
         "half the epochs, half hard loss": _HALF | {"alpha": 0.5},
