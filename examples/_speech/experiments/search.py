@@ -147,7 +147,6 @@ def _format_ensemble(found):
     for name, each in found.items():
         own, together = each["baseline"], each["ensemble"]
         kept = (each["student"] - own) / (together - own)
-        epochs = max(each["controls"], key=each["controls"].get)
         rows.append(
             [
                 name,
@@ -156,7 +155,7 @@ def _format_ensemble(found):
                     for key in ("baseline", "ensemble", "student")
                 ),
                 f"{100 * kept:.0f}",
-                f"{100 * each['controls'][epochs]:.2f} ({epochs})",
+                _format_best(each["controls"]),
             ]
         )
     return format_markdown(rows)
@@ -172,14 +171,19 @@ def _format_small(found):
         ]
     ]
     for name, each in found.items():
-        soft, labels = each["soft targets"], each["labels"]
-        epochs = max(labels, key=labels.get)
+        soft = each["soft targets"]
         rows.append(
             [
                 name,
                 f"{100 * soft['last']:.2f}",
                 f"{100 * soft['best']:.2f}",
-                f"{100 * labels[epochs]:.2f} ({epochs})",
+                _format_best(each["labels"]),
             ]
         )
     return format_markdown(rows)
+
+
+def _format_best(sweep):
+    """Returns the cell of the best share, and its number of epochs."""
+    epochs = max(sweep, key=sweep.get)
+    return f"{100 * sweep[epochs]:.2f} ({epochs})"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from _speech.experiments import tables
+from _speech import tables
 from keras_distill import plots
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_range
