@@ -3,7 +3,7 @@
     python examples/speech.py --scale small
     python examples/speech.py ensemble
     python examples/speech.py small-data
-    python examples/speech.py ensemble --held-out theo
+    python examples/speech.py ensemble --held-out george
 
 Spoken digits, from `tfds.load("spoken_digit")`, are strung together and made
 noisy. A network says which of 81 states of a hidden Markov model each frame of
@@ -14,8 +14,9 @@ noisy. A network says which of 81 states of a hidden Markov model each frame of
     small-data  3, 5 and 10 % of the data, with labels and with soft targets
     search      how the settings were chosen (not run by default)
 
-An interrupted command goes on where it was when it is run again. All settings
-are chosen on development strings; the test strings are for the last look.
+An interrupted command goes on where it was when it is run again; nothing is
+computed twice. All settings are chosen on development strings. The test strings
+are for the last look, and every scale has its own.
 
 The results, with the command, the versions and all settings, go to
 `results.json` in the output folder, and the tables and figures beside it.
@@ -56,19 +57,26 @@ def main(argv=None):
     folder = arguments.output / arguments.scale
     study = Study(SCALES[arguments.scale], folder / "tasks", arguments.held_out)
     experiments = arguments.experiments
-    do_all(
-        [task for each in experiments.values() for task in each.plan(study)],
-        study.root,
-        arguments.workers,
-    )
+    # Networks are chosen before any is judged on the test strings.
+    for phase in ("plan", "plan_judgements"):
+        do_all(
+            [
+                task
+                for each in experiments.values()
+                for task in getattr(each, phase)(study)
+            ],
+            study.root,
+            arguments.workers,
+        )
     held_out = () if study.held_out is None else ("--held-out", study.held_out)
     return write_results(
-        folder / (study.held_out or "all speakers"),
+        folder / (study.held_out or "all-speakers"),
         [
             *("python", "examples/speech.py"),
             *("--scale", arguments.scale, *held_out),
         ],
         {
+            "held_out": study.held_out,
             "settings": dataclasses.asdict(study.scale),
             "versions": describe_versions(),
         },

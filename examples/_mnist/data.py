@@ -114,7 +114,7 @@ def make_batches(
         seed: Integer, of their order and shifts.
         jitter: Whether each image is shifted, another way each time.
         soft_targets: Array of shape `(shifts, examples, 10)`: the teacher's
-            logits for each shift if there is jitter, for none otherwise.
+            logits for each shift, or those for all of them if `shifts` is 1.
         first_epoch: Epochs that were before.
 
     Returns:
@@ -141,7 +141,7 @@ def make_batches(
         targets = tf.gather(labels, indices)
         if logits is None:
             return batch, targets
-        which = numbers if jitter else tf.zeros_like(numbers)
+        which = numbers if len(logits) > 1 else tf.zeros_like(numbers)
         rows = tf.gather_nd(logits, tf.stack([which, indices], axis=1))
         return batch, {"labels": targets, "soft_targets": rows}
 

@@ -36,6 +36,8 @@ class Run(Training):
         temperature: That of the soft targets. Infinity means the limit,
             `LogitMatching`.
         alpha: Weight of the soft targets.
+        average_shifts: Whether the soft targets of an image are those of all
+            its shifts, at the geometric mean of their probabilities.
         jitter: Whether images are shifted by up to two pixels.
         classes: Tuple of those that it sees images of. Defaults to `None`:
             all.
@@ -49,6 +51,7 @@ class Run(Training):
     teachers: tuple["Run", ...] = ()
     temperature: float = 20.0
     alpha: float = 1.0
+    average_shifts: bool = False
     jitter: bool = False
     classes: tuple[int, ...] | None = None
     fraction: float = 1.0
@@ -105,20 +108,7 @@ def _fit(run, model, examples, root, folder, notify):
     """Trains a network, or the rest of it."""
     recipe = run.recipe
     chosen = select(run, examples)
-    soft_targets = None
-    if run.teachers:
-        shifts = (
-            slice(None)
-            if run.jitter
-            else slice(data.NO_SHIFT, data.NO_SHIFT + 1)
-        )
-        soft_targets = np.mean(
-            [
-                each.load_soft_targets(root)[shifts, chosen]
-                for each in run.teachers
-            ],
-            axis=0,
-        )
+    soft_targets = _average_soft_targets(run, chosen, root)
     examples = examples.take(chosen)
     steps = count_epoch_steps(len(examples.labels), recipe.batch_size)
     fit_or_resume(
@@ -137,6 +127,23 @@ def _fit(run, model, examples, root, folder, notify):
         folder,
         notify,
     )
+
+
+def _average_soft_targets(run, chosen, root):
+    """Returns what a run learns from, as `make_batches` takes it."""
+    if not run.teachers:
+        return None
+    each_shift = run.jitter or run.average_shifts
+    shifts = (
+        slice(None) if each_shift else slice(data.NO_SHIFT, data.NO_SHIFT + 1)
+    )
+    soft_targets = np.mean(
+        [each.load_soft_targets(root)[shifts, chosen] for each in run.teachers],
+        axis=0,
+    )
+    if run.average_shifts:
+        return soft_targets.mean(axis=0, keepdims=True)
+    return soft_targets
 
 
 def _compile(run, model, steps):

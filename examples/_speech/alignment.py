@@ -91,6 +91,9 @@ class Aligner:
     def __init__(self, seed=0):
         self._seed = seed
         self._densities = {}
+        # In each round of training, the share of frames that got another
+        # state.
+        self.changed = []
 
     def fit(self, features, log_mels, words, notify=lambda share: None):
         """Trains the densities.
@@ -108,10 +111,13 @@ class Aligner:
         ]
         for number, components in enumerate(_ROUNDS):
             self._estimate(features, paths, components)
+            former = paths
             paths = [
                 self.align(each, word)
                 for each, word in zip(features, words, strict=True)
             ]
+            changed = np.concatenate(paths) != np.concatenate(former)
+            self.changed.append(float(np.mean(changed)))
             notify((number + 1) / len(_ROUNDS))
 
     def align(self, features, word):

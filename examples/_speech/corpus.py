@@ -42,7 +42,7 @@ class Strings(typing.NamedTuple):
     spoken: list[list[int]]
 
 
-def make_strings(recordings, states, positions, seed):
+def make_strings(recordings, states, positions, noise, seed):
     """Strings words together and adds noise.
 
     Every recording is used once. The same seed gives the same strings, with the
@@ -51,8 +51,9 @@ def make_strings(recordings, states, positions, seed):
     Args:
         recordings: List of all `Recording`s.
         states: List of the states of the frames of each.
-        positions: Which recordings to use. The noise is made of them, too.
-        seed: Integer.
+        positions: Which recordings to use.
+        noise: Which ones to make babble of, always of other speakers.
+        seed: Integer, or a sequence of them.
 
     Returns:
         `Strings`.
@@ -61,13 +62,13 @@ def make_strings(recordings, states, positions, seed):
     strings = []
     for speaker in sorted({recordings[each].speaker for each in positions}):
         own = [p for p in positions if recordings[p].speaker == speaker]
-        others = [p for p in positions if recordings[p].speaker != speaker]
-        own = random.permutation(own)
-        for first in range(0, len(own), WORDS_IN_STRING):
-            spoken = own[first : first + WORDS_IN_STRING].tolist()
-            strings.append(
-                _make_string(recordings, states, spoken, others or own, random)
-            )
+        others = [p for p in noise if recordings[p].speaker != speaker]
+        # Of about five words each, if their number can not be divided by five.
+        count = max(1, round(len(own) / WORDS_IN_STRING))
+        strings += [
+            _make_string(recordings, states, spoken.tolist(), others, random)
+            for spoken in np.array_split(random.permutation(own), count)
+        ]
     order = random.permutation(len(strings))
     strings = [strings[each] for each in order]
     lengths = [len(labels) for _, labels, _, _ in strings]

@@ -6,18 +6,14 @@ import typing
 import numpy as np
 from scipy.special import log_softmax
 
+from _speech import decoding
 from _speech import scores
 from _speech.alignment import STATES
-from _speech.decoding import decode
 from _speech.models import AcousticModel
 from _speech.models import load_teacher
 from _speech.models import predict
 from _speech.preparation import Copies
 from _training import Task
-
-# Of the decoder, chosen on the development strings.
-_SCALES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
-_PENALTIES = (-4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
 
 class Judged(typing.NamedTuple):
@@ -32,6 +28,8 @@ class Judged(typing.NamedTuple):
             test strings.
         scale: That of the decoder's log likelihoods.
         penalty: What a word costs in the decoder.
+        on_the_edge: Whether a better scale or penalty may lie outside those
+            that were tried.
     """
 
     train: float
@@ -40,14 +38,7 @@ class Judged(typing.NamedTuple):
     errors: np.ndarray
     scale: float
     penalty: float
-
-    @property
-    def on_the_edge(self):
-        """Whether the best setting may lie outside those that were tried."""
-        return self.scale in (_SCALES[0], _SCALES[-1]) or self.penalty in (
-            _PENALTIES[0],
-            _PENALTIES[-1],
-        )
+    on_the_edge: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,45 +46,54 @@ class Judgement(Task):
     """What a network recognizes, or several as an ensemble.
 
     Args:
-        models: Tuple of `AcousticModel`s, trained on the same copies.
+        models: Tuple of `AcousticModel`s.
+        train: `Copies` of what they are trained on, which give the priors and
+            the transitions of the states.
+        development: `Copies` that the decoder is tuned on.
         test: `Copies`.
+        scales: Tuple of the scales that are tried.
+        penalties: Tuple of the penalties that are tried.
     """
 
     models: tuple[AcousticModel, ...]
+    train: Copies
+    development: Copies
     test: Copies
+    scales: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+    penalties: tuple[float, ...] = (-8, -4, -2, 0, 2, 4, 6, 8, 12, 16, 24)
 
     result = "judged.npz"
 
     @property
     def needs(self):
-        return (*self.models, self.test)
+        return (*self.models, self.train, self.development, self.test)
 
     @property
     def work(self):
-        return 1e12
+        strings = (self.train, self.development, self.test)
+        return 2e11 + sum(
+            model.count_work(each) for model in self.models for each in strings
+        )
 
     def compute(self, folder, root, notify):
-        model = self.models[0]
         network = load_teacher(self.models, root)
         train, development, test = (
             each.load(root)
-            for each in (model.copies, model.development, self.test)
+            for each in (self.train, self.development, self.test)
         )
-        priors = _count_priors(train.labels)
+        decoder = _Decoder.estimate(train)
         logits = predict(network, development)
-        scale, penalty = _tune(
-            _score(logits, development, priors), development, notify
-        )
-        judged = predict(network, test)
+        scale, penalty = self._tune(decoder, logits, development, notify)
+        test_logits = predict(network, test)
         return Judged(
             train=np.mean(_find_right(predict(network, train), train)),
             development=np.mean(_find_right(logits, development)),
-            right=_find_right(judged, test),
-            errors=_count_errors(
-                scale * _score(judged, test, priors), test, penalty
-            ),
+            right=_find_right(test_logits, test),
+            errors=decoder.count_errors(test_logits, test, scale, penalty),
             scale=scale,
             penalty=penalty,
+            on_the_edge=scale in (self.scales[0], self.scales[-1])
+            or penalty in (self.penalties[0], self.penalties[-1]),
         )
 
     def save(self, computed, path):
@@ -102,49 +102,61 @@ class Judgement(Task):
     def load(self, root):
         """Returns the `Judged`."""
         with np.load(self.find_result(root)) as kept:
-            found = {name: kept[name] for name in Judged._fields}
-        return Judged(
-            **{
-                name: each if each.ndim else float(each)
-                for name, each in found.items()
-            }
+            return Judged(
+                *(
+                    kept[name] if kept[name].ndim else kept[name].item()
+                    for name in Judged._fields
+                )
+            )
+
+    def _tune(self, decoder, logits, strings, notify):
+        """Returns the scale and the penalty with the fewest word errors."""
+        errors = {}
+        for number, scale in enumerate(self.scales):
+            for penalty in self.penalties:
+                errors[scale, penalty] = np.sum(
+                    decoder.count_errors(logits, strings, scale, penalty)
+                )
+            notify((number + 1) / len(self.scales))
+        return min(errors, key=errors.get)
+
+
+class _Decoder(typing.NamedTuple):
+    """What a decoder knows of the states.
+
+    Args:
+        log_priors: Array of shape `(states,)`.
+        log_stay: Array of shape `(states,)`.
+        log_leave: Array of shape `(states,)`.
+    """
+
+    log_priors: np.ndarray
+    log_stay: np.ndarray
+    log_leave: np.ndarray
+
+    @classmethod
+    def estimate(cls, strings):
+        """Counts the states of strings, and how long they last."""
+        counts = np.bincount(strings.labels, minlength=STATES) + 1
+        return cls(
+            np.log(counts / counts.sum()),
+            *decoding.count_transitions(strings.labels, strings.starts, STATES),
         )
 
-
-def _count_priors(labels):
-    """Returns the log frequencies of the states, none of them 0."""
-    counts = np.bincount(labels, minlength=STATES)
-    return np.log((counts + 1) / (len(labels) + STATES))
+    def count_errors(self, logits, strings, scale, penalty):
+        """Returns the errors in each word."""
+        lengths = np.diff(strings.starts)
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        padded = np.zeros((*inside.shape, STATES))
+        # But for a constant of each frame, which all paths share.
+        padded[inside] = scale * (
+            log_softmax(np.float64(logits), axis=-1) - self.log_priors
+        )
+        recognized = decoding.decode(
+            padded, lengths, penalty, self.log_stay, self.log_leave
+        )
+        return scores.count_word_errors(strings.words, recognized)
 
 
 def _find_right(logits, strings):
     return logits.argmax(axis=-1) == strings.labels
-
-
-def _score(logits, strings, priors):
-    """Returns log likelihoods of shape `(strings, frames, 81)`, padded."""
-    lengths = np.diff(strings.starts)
-    inside = np.arange(lengths.max()) < lengths[:, None]
-    padded = np.zeros((*inside.shape, STATES))
-    # But for a constant of each frame, which all paths share.
-    padded[inside] = log_softmax(np.float64(logits), axis=-1) - priors
-    return padded
-
-
-def _tune(log_likelihoods, strings, notify):
-    """Returns the scale and the penalty with the fewest word errors."""
-    errors = {}
-    for number, scale in enumerate(_SCALES):
-        scaled = scale * log_likelihoods
-        for penalty in _PENALTIES:
-            errors[scale, penalty] = np.sum(
-                _count_errors(scaled, strings, penalty)
-            )
-        notify((number + 1) / len(_SCALES))
-    return min(errors, key=errors.get)
-
-
-def _count_errors(scaled, strings, penalty):
-    """Returns the errors in each word."""
-    recognized = decode(scaled, np.diff(strings.starts), penalty)
-    return scores.count_word_errors(strings.words, recognized)

@@ -18,6 +18,8 @@ from _training import count_epoch_steps
 from _training import draw_batches
 from _training import fit_or_resume
 
+_HISTORY = "history.csv"
+
 
 @dataclasses.dataclass(frozen=True)
 class SoftTargets(Task):
@@ -41,7 +43,7 @@ class SoftTargets(Task):
 
     @property
     def work(self):
-        return sum(each.work / each.epochs / 3 for each in self.teachers)
+        return sum(each.count_work(self.copies) for each in self.teachers)
 
     def compute(self, folder, root, notify):
         return predict(
@@ -92,9 +94,14 @@ class AcousticModel(Training):
 
     @property
     def work(self):
+        # Forth and twice as much back.
+        epoch = 3 * self.count_work(self.copies)
+        return self.epochs * (epoch + self.count_work(self.development))
+
+    def count_work(self, copies):
+        """Returns how much computing it is to label all frames."""
         weights = (504 + 81 + 2 * self.width) * self.width
-        frames = 94000 * self.copies.count * self.copies.fraction
-        return frames * self.epochs * (weights + 8e4)
+        return copies.frames * 2 * (weights + 3e4)
 
     def compute(self, folder, root, notify):
         keras.utils.set_random_seed(self.seed)
@@ -103,7 +110,7 @@ class AcousticModel(Training):
         steps = count_epoch_steps(len(strings.labels), self.batch_size)
         trained = self._compile(model, steps)
         development = self.development.load(root)
-        history = folder / "history.csv"
+        history = folder / _HISTORY
         callbacks = []
         best = folder / "best.weights.h5"
         if self.early_stopping:
@@ -113,7 +120,7 @@ class AcousticModel(Training):
                     monitor="val_accuracy",
                     save_best_only=True,
                     save_weights_only=True,
-                    initial_value_threshold=_find_best(history),
+                    initial_value_threshold=_find_best(folder),
                 )
             )
         # After the best weights: what it says is true of them.
@@ -134,11 +141,13 @@ class AcousticModel(Training):
 
     def load_history(self, root):
         """Returns a dict from the names of logs to a list by epochs."""
-        with open(self.find_folder(root) / "history.csv") as file:
-            # An epoch that was interrupted at its very end comes twice.
-            rows = {row["epoch"]: row for row in csv.DictReader(file)}
-        rows = list(rows.values())
-        return {name: [float(row[name]) for row in rows] for name in rows[0]}
+        return _read_history(self.find_folder(root))
+
+    def find_development(self, root):
+        """Returns the share of the development frames that is right."""
+        if self.early_stopping:
+            return _find_best(self.find_folder(root))
+        return self.load_history(root)["val_accuracy"][-1]
 
     def _compile(self, model, steps):
         """Returns what is fitted: the network, or its distiller."""
@@ -197,9 +206,12 @@ def load_teacher(models, root):
 
 def predict(model, strings, temperature=1.0):
     """Returns the logits of all frames, of shape `(frames, 81)`."""
-    return keras_distill.predict_logits(
+    logits = keras_distill.predict_logits(
         model, _make_frames(strings), temperature=temperature, verbose=0
     )
+    if not np.isfinite(logits).all():
+        raise RuntimeError("The weights of a network became NaN.")
+    return logits
 
 
 def _make_frames(strings, with_labels=False):
@@ -216,10 +228,18 @@ def _make_frames(strings, with_labels=False):
     )
 
 
-def _find_best(history):
-    """Returns the best accuracy of the epochs that were before, if any."""
-    if not history.exists():
-        return None
-    with open(history) as file:
-        values = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
-    return max(values, default=None)
+def _read_history(folder):
+    """Returns a dict from the names of logs to a list by epochs."""
+    path = folder / _HISTORY
+    if not path.exists():
+        return {}
+    with open(path) as file:
+        # An epoch that was interrupted at its very end comes twice.
+        rows = {row["epoch"]: row for row in csv.DictReader(file)}
+    rows = list(rows.values())
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def _find_best(folder):
+    """Returns the best share of development frames so far, if any."""
+    return max(_read_history(folder).get("val_accuracy", ()), default=None)

@@ -9,10 +9,9 @@ from _speech import corpus
 from _speech import features
 from _speech import recordings
 from _training import Task
-from _training import draw_share
 
-# Of the seeds of copies, so that no part has the noise of another.
-_FIRST_SEEDS = {"train": 0, "development": 1000, "test": 2000}
+# About so many frames there are in a copy.
+_FRAMES = {"train": 94000, "development": 12000, "test": 12000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Alignment(Task):
 
     @property
     def work(self):
-        return 3e12
+        return 4e12
 
     def load_recordings(self):
         """Returns the list of `Recording`s that are aligned."""
@@ -45,12 +44,13 @@ class Alignment(Task):
     def compute(self, folder, root, notify):
         spoken = self.load_recordings()
         log_mels = [features.compute_log_mels(each.audio) for each in spoken]
+        train = recordings.split(spoken, self.held_out)["train"]
         observed = _subtract_speaker_mean(
             [features.compute_cepstra(each) for each in log_mels],
             [each.speaker for each in spoken],
+            train,
         )
         words = [each.word for each in spoken]
-        train = recordings.split(spoken, self.held_out)["train"]
         aligner = alignment.Aligner(self.seed)
         aligner.fit(
             [observed[each] for each in train],
@@ -58,20 +58,31 @@ class Alignment(Task):
             [words[each] for each in train],
             notify,
         )
-        return [
+        states = [
             aligner.align(each, word)
             for each, word in zip(observed, words, strict=True)
         ]
+        return states, aligner.changed
 
     def save(self, computed, path):
-        lengths = [len(each) for each in computed]
-        np.savez(path, states=np.concatenate(computed), lengths=lengths)
+        states, changed = computed
+        np.savez(
+            path,
+            states=np.concatenate(states),
+            lengths=[len(each) for each in states],
+            changed=changed,
+        )
 
     def load(self, root):
         """Returns a list of the states of the frames of each recording."""
         with np.load(self.find_result(root)) as kept:
             ends = np.cumsum(kept["lengths"])
             return np.split(kept["states"], ends[:-1])
+
+    def load_changed(self, root):
+        """Returns the share of frames in another state, for each round."""
+        with np.load(self.find_result(root)) as kept:
+            return kept["changed"].tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,21 +108,29 @@ class Copies(Task):
         return (self.alignment,)
 
     @property
+    def frames(self):
+        """About how many frames they have."""
+        return _FRAMES[self.part] * self.count * self.fraction
+
+    @property
     def work(self):
-        return 5e11 * self.count * self.fraction
+        return 3e6 * self.frames
 
     def compute(self, folder, root, notify):
         spoken = self.alignment.load_recordings()
         states = self.alignment.load(root)
-        positions = recordings.split(spoken, self.alignment.held_out)[self.part]
-        words = np.array([spoken[each].word for each in positions])
-        drawn = draw_share(words, self.fraction, self.seed)
-        positions = [positions[each] for each in drawn]
-        first = _FIRST_SEEDS[self.part] + 100 * self.seed
+        parts = recordings.split(spoken, self.alignment.held_out)
+        positions = parts[self.part]
+        if self.fraction < 1:
+            groups = [spoken[each][1:3] for each in positions]
+            positions = _draw(positions, groups, self.fraction, self.seed)
+        noise = parts["noise"] if self.part == "test" else positions
         copies = []
         for number in range(self.count):
+            # So that no part has the noise of another.
+            seed = ([*_FRAMES].index(self.part), self.seed, number)
             copies.append(
-                corpus.make_strings(spoken, states, positions, first + number)
+                corpus.make_strings(spoken, states, positions, noise, seed)
             )
             notify((number + 1) / self.count)
         return corpus.join(copies)
@@ -143,21 +162,31 @@ class Copies(Task):
             )
 
 
-def _subtract_speaker_mean(observed, speakers):
-    """Takes the mean of each speaker off what was observed."""
-    means = {
-        speaker: np.mean(
-            np.concatenate(
-                [
-                    each
-                    for each, own in zip(observed, speakers, strict=True)
-                    if own == speaker
-                ]
-            ),
-            axis=0,
-        )
-        for speaker in set(speakers)
-    }
+def _draw(positions, groups, fraction, seed):
+    """Draws a share, as evenly from all groups as can be.
+
+    A larger share has all that a smaller one has.
+    """
+    random = np.random.default_rng(seed)
+    drawn = {group: 0 for group in groups}
+    ranked = []
+    for each in random.permutation(len(positions)):
+        group = groups[each]
+        ranked.append((drawn[group], len(ranked), positions[each]))
+        drawn[group] += 1
+    count = round(fraction * len(positions))
+    return sorted(position for _, _, position in sorted(ranked)[:count])
+
+
+def _subtract_speaker_mean(observed, speakers, train):
+    """Takes off the mean of each speaker's training, or of all there is."""
+    means = {}
+    for speaker in set(speakers):
+        own = [p for p, each in enumerate(speakers) if each == speaker]
+        known = [p for p in train if speakers[p] == speaker]
+        means[speaker] = np.concatenate(
+            [observed[each] for each in known or own]
+        ).mean(axis=0)
     return [
         each - means[speaker]
         for each, speaker in zip(observed, speakers, strict=True)

@@ -46,7 +46,7 @@ def load():
                 int(number),
             )
         )
-    return sorted(recordings, key=lambda each: (*each[1:],))
+    return sorted(recordings, key=lambda each: each[1:])
 
 
 def split(recordings, held_out=None):
@@ -54,22 +54,38 @@ def split(recordings, held_out=None):
 
     Args:
         recordings: List of `Recording`s.
-        held_out: Name of a speaker who is for the test alone. Defaults to
-            `None`: all speakers are in all parts.
+        held_out: Name of a speaker who is for the test alone, but for the
+            recordings that choices were made with, which are in no part.
+            Defaults to `None`: all speakers are in all parts.
 
     Returns:
         Dict of the positions in the list that are in `"train"`,
-        `"development"` and `"test"`.
+        `"development"` and `"test"`, and of those that the `"noise"` of the
+        test is made of: the same ones, or those of the speakers who are not
+        held out.
     """
-    parts = {"train": [], "development": [], "test": []}
+    numbers = {"train": [], "development": [], "test": []}
     for position, each in enumerate(recordings):
-        if held_out is not None:
-            part = "test" if each.speaker == held_out else None
-        else:
-            part = "test" if each.number < _TEST_BELOW else None
-        if part is None and (held_out is None or each.number >= _TEST_BELOW):
-            below = each.number < _DEVELOPMENT_BELOW
-            part = "development" if below else "train"
-        if part is not None:
-            parts[part].append(position)
-    return parts
+        numbers[_find_part(each.number)].append(position)
+    if held_out is None:
+        return {**numbers, "noise": numbers["test"]}
+
+    def keep(positions, own):
+        return [
+            each
+            for each in positions
+            if (recordings[each].speaker == held_out) == own
+        ]
+
+    return {
+        "train": keep(numbers["train"], own=False),
+        "development": keep(numbers["development"], own=False),
+        "test": keep(sorted(numbers["train"] + numbers["test"]), own=True),
+        "noise": keep(numbers["test"], own=False),
+    }
+
+
+def _find_part(number):
+    if number < _TEST_BELOW:
+        return "test"
+    return "development" if number < _DEVELOPMENT_BELOW else "train"

@@ -5,6 +5,8 @@ import itertools
 import jiwer
 import numpy as np
 
+from _speech.alignment import SILENCE
+
 _RESAMPLES = 2000
 _LEVEL = 0.95
 
@@ -38,71 +40,75 @@ def count_word_errors(references, hypotheses):
     return np.concatenate(errors)
 
 
-def bootstrap(wrong, recordings, seed=0):
+def bootstrap(values, recordings, statistic=lambda rate: rate, seed=0):
     """Returns the 95 % interval of a rate, by resampling recordings.
 
     Words of one recording, in other strings and noise, and the frames of one,
     are not independent of each other: whole recordings are drawn.
 
     Args:
-        wrong: Array of numbers, of which the mean is the rate.
-        recordings: Array of the recording that each belongs to.
+        values: Array of numbers, of which the mean is the rate. Or several, of
+            shape `(rates, numbers)`.
+        recordings: Array of the recording that each number belongs to.
+        statistic: Function of the rates to what the interval is of. Defaults
+            to the only one.
         seed: Integer.
 
     Returns:
         Tuple of the two ends.
     """
     names, which = np.unique(recordings, return_inverse=True)
-    sums = np.bincount(which, weights=wrong)
     counts = np.bincount(which)
     random = np.random.default_rng(seed)
     drawn = random.integers(len(names), size=(_RESAMPLES, len(names)))
-    rates = sums[drawn].sum(axis=-1) / counts[drawn].sum(axis=-1)
+    counts = counts[drawn].sum(axis=-1)
+    rates = [
+        np.bincount(which, weights=each)[drawn].sum(axis=-1) / counts
+        for each in np.atleast_2d(values)
+    ]
     tail = (1 - _LEVEL) / 2
-    return tuple(float(q) for q in np.quantile(rates, [tail, 1 - tail]))
+    ends = np.quantile(statistic(*rates), [tail, 1 - tail])
+    return tuple(float(each) for each in ends)
 
 
-def describe(seeds, strings):
+def describe(judged, strings):
     """Describes what a system reaches on the test strings.
 
     Args:
-        seeds: List with a list of `Judged`s for each seed. Those of one seed
-            are averaged.
+        judged: List of the `Judged`s of its networks.
         strings: The test `Strings`.
 
     Returns:
-        Dict with lists by seed: `train`, `development` and `frames`, the shares
-        of frames that are right, the last one of the test strings, and
-        `word_error_rate`. With the intervals of the means of the last two, the
-        `decoders`, which are scale and penalty, and whether one of them is
-        `on_the_edge` of those that were tried.
+        Dict with a list by networks of each of: `train`, `development` and
+        `frames`, the shares of frames that are right, the last one of the test
+        strings; `speech`, that of the frames that are not silence; and
+        `word_error_rate`. With the intervals of the means of `frames` and
+        `word_error_rate`, the `decoders`, which are scale and penalty, and how
+        many of them are `on_the_edge` of those that were tried.
     """
-    right, errors = _average(seeds)
+    spoken = strings.labels != SILENCE
     return {
-        "train": [_mean(each.train for each in seed) for seed in seeds],
-        "development": [
-            _mean(each.development for each in seed) for seed in seeds
-        ],
-        "frames": [
-            _mean(np.mean(each.right) for each in seed) for seed in seeds
-        ],
-        "frames_interval": bootstrap(right, _find_recordings(strings)),
-        "word_error_rate": [
-            _mean(np.mean(each.errors) for each in seed) for seed in seeds
-        ],
-        "word_error_rate_interval": bootstrap(errors, _find_words(strings)),
-        "decoders": [
-            [[each.scale, each.penalty] for each in seed] for seed in seeds
-        ],
-        "on_the_edge": any(each.on_the_edge for seed in seeds for each in seed),
+        "train": [float(each.train) for each in judged],
+        "development": [float(each.development) for each in judged],
+        "frames": [float(np.mean(each.right)) for each in judged],
+        "frames_interval": bootstrap(
+            _average(judged, "right"), _find_recordings(strings)
+        ),
+        "speech": [float(np.mean(each.right[spoken])) for each in judged],
+        "word_error_rate": [float(np.mean(each.errors)) for each in judged],
+        "word_error_rate_interval": bootstrap(
+            _average(judged, "errors"), _find_words(strings)
+        ),
+        "decoders": [[each.scale, each.penalty] for each in judged],
+        "on_the_edge": sum(each.on_the_edge for each in judged),
     }
 
 
-def compare(seeds, others, strings):
+def compare(judged, others, strings):
     """Compares two systems on the same test strings.
 
     Args:
-        seeds: List with a list of `Judged`s for each seed.
+        judged: List of the `Judged`s of a system's networks.
         others: Those of the other system.
         strings: The test `Strings`.
 
@@ -111,34 +117,46 @@ def compare(seeds, others, strings):
         and of the mean `word_error_rate`s, both with their interval. Its
         recordings are drawn for both systems at once.
     """
-    (right, errors), (right_there, errors_there) = map(
-        _average, (seeds, others)
+    frames, words = (
+        _average(judged, name) - _average(others, name)
+        for name in ("right", "errors")
     )
-    frames, words = right - right_there, errors - errors_there
     return {
-        "frames": _mean(frames),
+        "frames": float(np.mean(frames)),
         "frames_interval": bootstrap(frames, _find_recordings(strings)),
-        "word_error_rate": _mean(words),
+        "word_error_rate": float(np.mean(words)),
         "word_error_rate_interval": bootstrap(words, _find_words(strings)),
     }
 
 
-def _mean(values):
-    return float(np.mean(list(values)))
+def measure_share(low, judged, high, strings):
+    """Returns how far a system is on the way from one to another.
+
+    Args:
+        low: List of the `Judged`s of the lower system's networks.
+        judged: Those of the one between.
+        high: Those of the higher one.
+        strings: The test `Strings`.
+
+    Returns:
+        Dict with the `share` of the difference of the mean shares of right
+        frames, and its `interval`. Its recordings are drawn for all three at
+        once.
+    """
+
+    def divide(low, between, high):
+        return (between - low) / (high - low)
+
+    right = [_average(each, "right") for each in (low, judged, high)]
+    return {
+        "share": float(divide(*map(np.mean, right))),
+        "interval": bootstrap(right, _find_recordings(strings), divide),
+    }
 
 
-def _average(seeds):
-    """Returns the means over all seeds by frame and by word."""
-    return tuple(
-        np.mean(
-            [
-                np.mean([getattr(each, name) for each in seed], axis=0)
-                for seed in seeds
-            ],
-            axis=0,
-        )
-        for name in ("right", "errors")
-    )
+def _average(judged, name):
+    """Returns the mean over networks for each frame or word."""
+    return np.mean([getattr(each, name) for each in judged], axis=0)
 
 
 def _find_words(strings):

@@ -9,12 +9,14 @@ from _speech import scores
 from _speech.judgement import Judgement
 from _speech.models import AcousticModel
 from _speech.models import SoftTargets
-from _speech.models import load_teacher
-from _speech.models import predict
 from _speech.preparation import Alignment
 from _speech.preparation import Copies
 
 BASELINE = "baseline"
+
+# Students and those that they are compared with have the same seeds, and none
+# that a member of an ensemble has.
+_FIRST_SEED = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +27,21 @@ class Scale:
         seeds: Number of repetitions of every arm.
         members: Networks in an ensemble.
         copies: Copies of the training strings, each strung together anew.
-        judged_copies: Copies of the development and of the test strings.
+        development_copies: Copies of the development strings.
+        test_copies: Copies of the test strings.
+        test_seed: Seed of those. Every scale has its own, so that no one has
+            seen the test of another.
         epochs: Passes over all copies of a baseline.
-        patience: How many times as long a student is trained.
+        student_epochs: Those of a student.
+        control_epochs: Those of the networks that learn from labels and are
+            compared with the student. The best number is chosen.
+        small_epochs: Passes over a share of the data, with soft targets.
+        small_control_epochs: Those of the networks that learn from labels
+            there. The best number is chosen.
         width: Units in a hidden layer.
         temperature: That of the soft targets of an ensemble.
         hard_weight: Weight of the labels beside them.
-        small_epochs: Passes over a share of the data, with soft targets.
-        small_temperature: The temperature of those.
+        small_temperature: The temperature where there is a share of the data.
         fractions: Shares of the data.
         most: Recordings of a digit of a speaker, or `None`: all.
     """
@@ -40,10 +49,14 @@ class Scale:
     seeds: int
     members: int
     copies: int
-    judged_copies: int
+    development_copies: int
+    test_copies: int
+    test_seed: int
     epochs: int
-    patience: int
+    student_epochs: int
+    control_epochs: tuple[int, ...]
     small_epochs: int
+    small_control_epochs: tuple[int, ...]
     width: int = 256
     temperature: float = 2.0
     hard_weight: float = 0.0
@@ -57,29 +70,41 @@ SCALES = {
         seeds=3,
         members=10,
         copies=8,
-        judged_copies=4,
+        development_copies=2,
+        test_copies=4,
+        test_seed=3,
         epochs=4,
-        patience=3,
-        small_epochs=30,
+        student_epochs=12,
+        control_epochs=(8, 12, 16),
+        small_epochs=60,
+        small_control_epochs=(4, 12, 60),
     ),
     "small": Scale(
         seeds=1,
         members=4,
         copies=2,
-        judged_copies=1,
+        development_copies=1,
+        test_copies=1,
+        test_seed=2,
         epochs=4,
-        patience=2,
+        student_epochs=8,
+        control_epochs=(8,),
         small_epochs=10,
+        small_control_epochs=(3, 10),
         width=128,
     ),
     "tiny": Scale(
         seeds=1,
         members=3,
         copies=2,
-        judged_copies=1,
-        epochs=3,
-        patience=2,
-        small_epochs=6,
+        development_copies=1,
+        test_copies=1,
+        test_seed=1,
+        epochs=8,
+        student_epochs=16,
+        control_epochs=(12, 16),
+        small_epochs=30,
+        small_control_epochs=(6, 30),
         width=64,
         fractions=(0.25,),
         most=14,
@@ -106,28 +131,48 @@ class Study:
         """The `Alignment` that all labels are from."""
         return Alignment("alignment", 0, self.held_out, self.scale.most)
 
-    def plan_copies(self, part, count=None, fraction=1.0, seed=0):
-        """Returns `Copies` of a part of the recordings."""
-        if count is None:
-            count = self.scale.judged_copies
-        return Copies(
-            f"{part} strings", seed, self.alignment, part, count, fraction
+    @property
+    def development(self):
+        """The `Copies` that all choices are made on."""
+        return self._plan_copies("development", self.scale.development_copies)
+
+    @property
+    def test(self):
+        """The `Copies` that networks are judged on, once."""
+        return self._plan_copies(
+            "test", self.scale.test_copies, seed=self.scale.test_seed
         )
 
     def plan_train(self, fraction=1.0, seed=0):
         """Returns the `Copies` that every arm is trained on."""
-        return self.plan_copies("train", self.scale.copies, fraction, seed)
+        return self._plan_copies("train", self.scale.copies, fraction, seed)
+
+    def _plan_copies(self, part, count, fraction=1.0, seed=0):
+        name = f"{count} x {part} strings"
+        if fraction < 1:
+            name += f", {fraction:.0%}"
+        return Copies(name, seed, self.alignment, part, count, fraction)
 
     def plan_model(self, name, seed, copies, epochs, **settings):
         """Returns an `AcousticModel`."""
         return AcousticModel(
-            name,
+            f"{name}, {epochs} epochs",
             seed,
             copies,
-            self.plan_copies("development"),
+            self.development,
             epochs,
             self.scale.width,
             **settings,
+        )
+
+    def plan_student(self, name, seed, copies, epochs, **settings):
+        """Returns an `AcousticModel` that is compared with others.
+
+        It begins with the same weights, and sees the frames in the same order,
+        as the others of its seed.
+        """
+        return self.plan_model(
+            name, _FIRST_SEED + seed, copies, epochs, **settings
         )
 
     def plan_members(self, seed):
@@ -143,49 +188,68 @@ class Study:
     def plan_soft_targets(self, teachers, copies, temperature):
         """Returns the `SoftTargets` of teachers."""
         return SoftTargets(
-            "soft targets", teachers[0].seed, teachers, copies, temperature
+            f"soft targets of {len(teachers)} for {copies.name}",
+            teachers[0].seed,
+            teachers,
+            copies,
+            temperature,
         )
 
-    def measure_development(self, models):
-        """Returns the share of the development frames that is right."""
-        strings = self.plan_copies("development").load(self.root)
-        logits = predict(load_teacher(models, self.root), strings)
-        return float(np.mean(logits.argmax(axis=-1) == strings.labels))
-
-    def plan_judgements(self, models):
-        """Returns a list of a `Judgement` of each network."""
-        return [self.plan_judgement((each,)) for each in models]
-
-    def plan_judgement(self, models):
-        """Returns the `Judgement` of networks, together."""
+    def plan_judgement(self, *models):
+        """Returns the `Judgement` of one network, or of several together."""
         first = models[0]
         name = first.name if len(models) == 1 else "ensemble"
         return Judgement(
             f"judgement of {name}",
             first.seed,
-            tuple(models),
-            self.plan_copies("test"),
+            models,
+            # The strings alone have to be like those that it has seen.
+            dataclasses.replace(first.copies, count=1),
+            self.development,
+            self.test,
         )
 
     def describe(self, judgements):
         """Returns what a system reaches, as a dict.
 
         Args:
-            judgements: List with a list of `Judgement`s for each seed. Those of
-                one seed are averaged.
+            judgements: List of `Judgement`s.
         """
-        return scores.describe(self._load(judgements), self._load_test())
+        return scores.describe(
+            self._load(judgements), self.test.load(self.root)
+        )
 
     def compare(self, judgements, others):
         """Returns the differences of two systems, as a dict."""
         return scores.compare(
-            self._load(judgements), self._load(others), self._load_test()
+            self._load(judgements),
+            self._load(others),
+            self.test.load(self.root),
         )
 
-    def _load(self, judgements):
-        return [
-            [each.load(self.root) for each in of_seed] for of_seed in judgements
-        ]
+    def measure_share(self, low, judgements, high):
+        """Returns the share of the way from low to high, as a dict."""
+        return scores.measure_share(
+            *map(self._load, (low, judgements, high)), self.test.load(self.root)
+        )
 
-    def _load_test(self):
-        return self.plan_copies("test").load(self.root)
+    def find_best_epochs(self, sweep):
+        """Chooses the number of epochs, on the development strings.
+
+        Args:
+            sweep: Dict from numbers of epochs to a list of `AcousticModel`s.
+
+        Returns:
+            Tuple of the number, and a dict from all numbers to the mean share
+            of the development frames that is right.
+        """
+        reached = {
+            epochs: float(
+                np.mean([each.find_development(self.root) for each in models])
+            )
+            for epochs, models in sweep.items()
+        }
+        return max(reached, key=reached.get), reached
+
+    def _load(self, judgements):
+        return [each.load(self.root) for each in judgements]

@@ -3,7 +3,6 @@
 import numpy as np
 
 from keras_distill.tables import format_markdown
-from keras_distill.tables import format_range
 
 
 def format_systems(systems, paper):
@@ -11,38 +10,74 @@ def format_systems(systems, paper):
 
     Args:
         systems: Dict from names to what `scores.describe` returns.
-        paper: Dict from names to the paper's shares of test frames and word
-            error rates, in percent, or `None`.
+        paper: Dict from names to the paper's shares of training and of test
+            frames and word error rates, in percent, or `None`.
     """
     rows = [
         [
             "system",
+            "networks",
             "training frames",
-            "development",
-            "test",
             "paper",
-            "word error rate",
+            "development",
+            "test frames",
+            "paper",
+            "without silence",
+            "word errors",
             "paper",
         ]
     ]
     for name, each in systems.items():
-        frames, words = paper.get(name, (None, None))
+        train, frames, words = (
+            "" if value is None else f"{value}"
+            for value in paper.get(name, (None, None, None))
+        )
         rows.append(
             [
                 name,
-                *(
-                    format_range([100 * share for share in each[key]], "{:.1f}")
-                    for key in ("train", "development", "frames")
-                ),
-                "" if frames is None else str(frames),
+                str(len(each["frames"])),
+                format_mean(each["train"]),
+                train,
+                format_mean(each["development"]),
+                format_mean(each["frames"]),
+                frames,
+                format_mean(each["speech"]),
                 format_interval(
                     np.mean(each["word_error_rate"]),
                     each["word_error_rate_interval"],
                 ),
-                "" if words is None else str(words),
+                words,
             ]
         )
     return format_markdown(rows)
+
+
+def format_sweep(sweep, chosen):
+    """Returns the cell of what was reached at several numbers of epochs.
+
+    Args:
+        sweep: Dict from numbers of epochs, as JSON has them, to shares.
+        chosen: The number that was chosen. It is marked if it is the largest,
+            beyond which there may be a better one.
+    """
+    cells = []
+    for epochs, share in sweep.items():
+        mark = ""
+        if int(epochs) == chosen:
+            mark = ", chosen"
+            if len(cells) == len(sweep) - 1:
+                mark += ", the largest"
+        cells.append(f"{100 * share:.1f} ({epochs}{mark})")
+    return ", ".join(cells)
+
+
+def format_mean(values, form="{:.1f}"):
+    """Returns the cell of a mean, the smallest and the largest, in percent."""
+    mean, low, high = (
+        form.format(100 * each)
+        for each in (np.mean(values), min(values), max(values))
+    )
+    return mean if len(values) == 1 else f"{mean} [{low}, {high}]"
 
 
 def format_interval(mean, interval, form="{:.1f}"):

@@ -88,20 +88,20 @@ def test_flat_start(parts):
     assert path.tolist() == [0, 0, *np.repeat(range(1, 9), 2), 9]
 
 
-def decode_by_brute_force(scores, penalty):
+def decode_by_brute_force(scores, penalty, log_stay, log_leave):
     """Tries all sequences of states of a few words of two states."""
     frames, states = scores.shape
     silence = states - 1
 
-    def steps(a, b):
-        """Returns what it costs to go from one state to the next, or None."""
+    def step(a, b):
+        """Returns what it gives to go from one state to the next, or None."""
         if a == b:
-            return 0.0
-        if b == silence:
-            return 0.0 if a % 2 == 1 else None
-        if b % 2 == 1:
-            return 0.0 if a == b - 1 else None
-        return penalty if a == silence or a % 2 == 1 else None
+            return log_stay[a]
+        if b != silence and b % 2 == 1:
+            return log_leave[a] if a == b - 1 else None
+        if a != silence and a % 2 == 0:
+            return None
+        return log_leave[a] - penalty * (b != silence)
 
     best, found = -np.inf, None
     for path in itertools.product(range(states), repeat=frames):
@@ -109,10 +109,10 @@ def decode_by_brute_force(scores, penalty):
             continue
         if path[-1] != silence and path[-1] % 2 == 0:
             continue
-        costs = [steps(a, b) for a, b in itertools.pairwise(path)]
-        if None in costs:
+        steps = [step(a, b) for a, b in itertools.pairwise(path)]
+        if None in steps:
             continue
-        total = score(scores, path) - sum(costs)
+        total = score(scores, path) + sum(steps) + log_leave[path[-1]]
         total -= penalty * (path[0] != silence)
         if total > best:
             best = total
@@ -131,12 +131,24 @@ def test_decoder_against_brute_force(parts, penalty):
     random = np.random.default_rng(1)
     lengths = np.array([2, 4, 5, 6, 6, 6, 6] * 4)
     scores = random.normal(size=(len(lengths), 6, 5)) * 2
-    found = parts("decoding").decode(scores, lengths, penalty, 2)
+    transitions = np.log(random.uniform(0.1, 0.9, size=(2, 5)))
+    found = parts("decoding").decode(scores, lengths, penalty, *transitions, 2)
     assert found == [
-        decode_by_brute_force(each[:length], penalty)
+        decode_by_brute_force(each[:length], penalty, *transitions)
         for each, length in zip(scores, lengths, strict=True)
     ]
     assert len({tuple(each) for each in found}) > 5
+
+
+def test_transitions_are_counted_within_strings(parts):
+    labels = np.array([0, 0, 0, 1, 0, 0, 2, 2])
+    stay, leave = parts("decoding").count_transitions(
+        labels, np.array([0, 4, 8]), 4
+    )
+    # Of the steps from 0 three stay and two leave, and of those from 2 one
+    # stays; a string ends in 1. One more of each.
+    np.testing.assert_allclose(np.exp(stay), [4 / 7, 1 / 2, 2 / 3, 1 / 2])
+    np.testing.assert_allclose(np.exp(leave), [3 / 7, 1 / 2, 1 / 3, 1 / 2])
 
 
 def test_word_errors_of_known_strings(parts):
@@ -164,6 +176,39 @@ def test_bootstrap_is_by_recording(parts):
     # Far wider than if all were independent.
     narrow = bootstrap(wrong, np.arange(5000))
     assert high - low > 3 * (narrow[1] - narrow[0])
+    # Of a function of several rates, with the same recordings for all.
+    both = np.stack([wrong, 2 * wrong])
+    ratio = bootstrap(both, recordings, lambda low, high: high / low)
+    assert ratio == pytest.approx((2, 2))
+
+
+def test_a_share_of_the_way(parts):
+    """Of three systems on two recordings of two frames."""
+    corpus, judgement = parts("corpus"), parts("judgement")
+    strings = corpus.Strings(
+        np.zeros((4, 24), "float32"),
+        np.array([0, 0, 8, 8]),
+        np.array([0, 0, 1, 1]),
+        np.array([0, 4]),
+        [[0, 1]],
+        [[0, 1]],
+    )
+
+    def judge(*right):
+        return judgement.Judged(
+            0.0, 0.0, np.array(right), np.zeros(2, int), 1.0, 0.0, False
+        )
+
+    found = parts("scores").measure_share(
+        [judge(False, False, False, False)] * 2,
+        [judge(True, False, False, False), judge(True, True, False, True)],
+        [judge(True, True, True, False)],
+        strings,
+    )
+    assert found["share"] == pytest.approx(2 / 3)
+    # Twice the one recording: (3 / 4) / 1, or twice the other one.
+    low, high = found["interval"]
+    assert (low, high) == pytest.approx((0.25 / 0.5, 0.75 / 1))
 
 
 @needs_data
@@ -173,16 +218,36 @@ def test_no_recording_is_in_two_parts(parts):
     assert len(spoken) == 2500
     assert {each.speaker for each in spoken} == set(recordings.SPEAKERS)
     split = recordings.split(spoken)
-    assert [len(each) for each in split.values()] == [2000, 250, 250]
-    together = sorted(p for each in split.values() for p in each)
+    *parts_, _ = split.values()
+    assert [len(each) for each in parts_] == [2000, 250, 250]
+    together = sorted(p for each in parts_ for p in each)
     assert together == list(range(2500))
     assert {spoken[p].number for p in split["test"]} == set(range(5))
+    assert split["noise"] == split["test"]
     held_out = recordings.split(spoken, "theo")
     for part, positions in held_out.items():
         speakers = {spoken[p].speaker for p in positions}
         assert ("theo" in speakers) == (part == "test")
         assert len(speakers) == (1 if part == "test" else 4)
-    assert not set(held_out["test"]) & set(held_out["train"])
+    together = [p for each in held_out.values() for p in each]
+    assert len(together) == len(set(together))
+    # Choices were made with these.
+    numbers = {spoken[p].number for p in held_out["test"]}
+    assert numbers == {*range(5), *range(10, 50)}
+
+
+def test_a_share_is_drawn_evenly(parts):
+    draw = parts("preparation")._draw
+    positions = [*range(100, 300)]
+    groups = [each % 20 for each in positions]
+    some, more = (draw(positions, groups, f, 3) for f in (0.125, 0.25))
+    assert len(some) == 25
+    assert len(more) == 50
+    assert set(some) < set(more) < set(positions)
+    for drawn, sizes in ((some, {1, 2}), (more, {2, 3})):
+        counts = np.bincount([each % 20 for each in drawn])
+        assert set(counts) == sizes
+    assert draw(positions, groups, 0.125, 4) != some
 
 
 @needs_data
@@ -197,8 +262,8 @@ def test_strings_have_the_words_and_labels_of_their_recordings(parts):
     ]
     positions = [p for p, each in enumerate(spoken) if each.number == 0]
     first, again, other = (
-        corpus.make_strings(spoken, states, positions, seed)
-        for seed in (1, 1, 2)
+        corpus.make_strings(spoken, states, positions, positions, seed)
+        for seed in (1, 1, (2, 0))
     )
     for ours, theirs in zip(first[:4], again[:4], strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -258,39 +323,34 @@ def results(speech, output):
 @needs_data
 def test_an_ensemble_is_better_than_its_members(results):
     systems = results["ensemble"]["systems"]
-    frames = {name: each["frames"][0] for name, each in systems.items()}
+    frames = {name: np.mean(each["frames"]) for name, each in systems.items()}
+    assert [len(each["frames"]) for each in systems.values()] == [3, 1, 1, 1]
     assert frames["baseline"] > 0.2
     assert frames["ensemble"] > frames["baseline"]
     assert frames["student, distilled"] > 0.2
     for each in systems.values():
         for name in ("frames", "word_error_rate"):
             low, high = each[f"{name}_interval"]
-            assert low < each[name][0] < high
-    (kept,) = results["ensemble"]["gain_kept"]
-    assert kept == pytest.approx(
-        100
-        * (frames["student, distilled"] - frames["baseline"])
-        / (frames["ensemble"] - frames["baseline"])
-    )
+            assert low < np.mean(each[name]) < high
+    for lowest in ("baseline", "student, labels"):
+        kept = results["ensemble"]["gain_kept"][lowest]
+        assert kept["share"] == pytest.approx(
+            (frames["student, distilled"] - frames[lowest])
+            / (frames["ensemble"] - frames[lowest])
+        )
+        low, high = kept["interval"]
+        assert low < kept["share"] < high
 
 
 @needs_data
-def test_the_best_control_is_chosen_on_development_strings(results):
+def test_the_control_is_chosen_on_development_strings(results):
     found = results["ensemble"]
-    controls = {
-        name: each["development"][0]
-        for name, each in found["systems"].items()
-        if name.startswith("student, labels")
-    }
-    assert list(controls) == [
-        f"student, labels, {epochs} epochs" for epochs in (3, 6)
-    ]
-    assert found["best_control"] == max(controls, key=controls.get)
-    # That of as many epochs as a baseline is the first member, not another.
-    first = found["systems"]["student, labels, 3 epochs"]
-    assert (
-        first["decoders"][0] == found["systems"]["baseline"]["decoders"][0][:1]
-    )
+    sweep = found["sweep"]["development"]
+    assert list(sweep) == ["8", "12", "16"]
+    best = max(sweep, key=sweep.get)
+    assert found["sweep"]["chosen"] == int(best)
+    control = found["systems"]["student, labels"]
+    assert np.mean(control["development"]) == pytest.approx(sweep[best])
 
 
 @needs_data
@@ -303,7 +363,7 @@ def test_differences_are_those_of_the_systems(results):
                 np.mean(ours[key]) - np.mean(theirs[key]), abs=1e-9
             )
             low, high = each[f"{key}_interval"]
-            assert low < each[key] < high
+            assert low <= each[key] <= high
 
 
 @pytest.fixture(scope="module")
@@ -318,9 +378,9 @@ def test_the_student_says_what_the_ensemble_says(study, parts):
     ensemble, models = parts("experiments.ensemble"), parts("models")
     teacher = models.load_teacher(study.plan_members(0), study.root)
     student = ensemble.plan_student(study, 0)
-    *_, control = ensemble.plan_controls(study, 0).values()
-    assert student.epochs == control.epochs
-    strings = study.plan_copies("test").load(study.root)
+    control = ensemble.plan_control(study, 0, student.epochs)
+    assert control.seed == student.seed
+    strings = study.test.load(study.root)
     p = softmax(models.predict(teacher, strings), axis=-1)
 
     def divergence(model):
@@ -336,22 +396,34 @@ def test_judged_frames_are_those_of_the_network(study, parts):
     """Counted anew, from the strings and the windows of their frames."""
     (model, *_) = study.plan_members(0)
     network = model.load(study.root)
-    judged = study.plan_judgement((model,)).load(study.root)
-    for strings, share in (
-        (study.plan_copies("test"), np.mean(judged.right)),
-        (study.plan_copies("development"), judged.development),
-        (study.plan_train(), judged.train),
+    task = study.plan_judgement(model)
+    judged = task.load(study.root)
+    for copies, share in (
+        (task.test, np.mean(judged.right)),
+        (task.development, judged.development),
+        (task.train, judged.train),
     ):
-        strings = strings.load(study.root)
+        strings = copies.load(study.root)
         windows = parts("corpus").make_windows(strings)
         said = network.predict(
             windows(np.arange(len(strings.labels))), verbose=0
         ).argmax(axis=-1)
         assert share == pytest.approx(np.mean(said == strings.labels))
-    history = model.load_history(study.root)
-    assert history["val_accuracy"][-1] == pytest.approx(judged.development)
-    assert len(judged.errors) == sum(
-        map(len, study.plan_copies("test").load(study.root).words)
+    assert model.find_development(study.root) == pytest.approx(
+        judged.development
+    )
+    words = study.test.load(study.root).words
+    assert len(judged.errors) == sum(map(len, words))
+
+
+@needs_data
+def test_a_copy_is_the_first_of_several(study):
+    several = study.plan_train()
+    one = study.plan_judgement(study.plan_members(0)[0]).train
+    assert (several.count, one.count) == (2, 1)
+    frames = one.load(study.root).features
+    np.testing.assert_array_equal(
+        frames, several.load(study.root).features[: len(frames)]
     )
 
 
@@ -360,89 +432,89 @@ def test_soft_targets_need_less_data(results):
     found = results["small-data"]
     hard, soft, full = (
         found["systems"][name]["frames"][0]
-        for name in (
-            "25%, labels, early stopping",
-            "25%, soft targets",
-            "all data, labels",
-        )
+        for name in ("25%, labels", "25%, soft targets", "all data, baseline")
     )
     assert hard < soft < full
     share = found["fractions"]["25%"]
-    assert share["recovered"] == [
-        pytest.approx(100 * (soft - hard) / (full - hard))
-    ]
+    assert share["recovered"]["share"] == pytest.approx(
+        (soft - hard) / (full - hard)
+    )
     assert share["difference"]["frames"] == pytest.approx(soft - hard)
-    sweep = share["sweep"]
-    assert share["epochs"]["labels"] == int(max(sweep, key=sweep.get))
+    sweep = share["sweep"]["development"]
+    assert share["sweep"]["chosen"] == int(max(sweep, key=sweep.get))
     for curves in share["curves"].values():
-        assert len(curves[0]["val_accuracy"]) == 6
+        assert len(curves[0]["val_accuracy"]) == 30
 
 
 @needs_data
 def test_the_early_stopped_network_is_that_of_its_best_epoch(study, parts):
-    small_data = parts("experiments.small_data")
-    for model in small_data.plan_hard(study, 0.25, 0).values():
-        judged = study.plan_judgement((model,)).load(study.root)
-        best = small_data.find_best(study, model)
-        assert judged.development == pytest.approx(best)
+    sweep = parts("experiments.small_data").plan_sweep(study, 0.25)
+    models = parts("models")
+    strings = study.development.load(study.root)
+    for (model,) in sweep.values():
+        logits = models.predict(model.load(study.root), strings)
+        right = np.mean(logits.argmax(axis=-1) == strings.labels)
+        best = max(model.load_history(study.root)["val_accuracy"])
+        assert right == pytest.approx(best)
+        assert model.find_development(study.root) == best
 
 
 def test_every_arm_sees_the_same_copies(parts, tmp_path):
     module = parts("study")
     study = module.Study(module.SCALES["paper"], tmp_path)
+    scale = study.scale
     ensemble = parts("experiments.ensemble")
-    models = {
-        model
-        for judgement in ensemble.plan(study)
-        for model in judgement.models
-    }
+    models = ensemble.plan(study)
     assert {each.copies for each in models} == {study.plan_train()}
-    assert len({each.seed for each in models}) >= 30
-    for seed in range(3):
-        student = ensemble.plan_student(study, seed)
-        controls = ensemble.plan_controls(study, seed).values()
-        # As long as the student is trained, too.
-        assert student.epochs == max(each.epochs for each in controls)
-        assert len(controls) == 3
+    baselines, *controls = ensemble.plan_sweep(study).values()
+    assert len({each.seed for each in baselines}) == 30
+    assert {each.epochs for each in baselines} == {scale.epochs}
+    students = [ensemble.plan_student(study, seed) for seed in range(3)]
+    # As long as the student is trained, and longer.
+    longest = [each[0].epochs for each in controls]
+    assert students[0].epochs in longest[:-1]
+    for seed, student in enumerate(students):
+        assert {each[seed].seed for each in controls} == {student.seed}
+        assert student.seed not in {each.seed for each in baselines}
         assert student.soft_targets.copies == student.copies
         assert student.soft_targets.teachers == study.plan_members(seed)
     small = parts("experiments.small_data")
-    for fraction in study.scale.fractions:
-        soft = small.plan_soft(study, fraction, 0)
-        hard = small.plan_hard(study, fraction, 0).values()
-        assert {each.copies for each in hard} == {soft.copies}
-        assert soft.soft_targets.copies == soft.copies
-        assert soft.epochs == max(each.epochs for each in hard)
-        assert soft.copies.fraction == fraction
+    for fraction in scale.fractions:
+        sweep = small.plan_sweep(study, fraction)
+        for seed in range(3):
+            soft = small.plan_soft(study, fraction, seed)
+            hard = [each[seed] for each in sweep.values()]
+            assert {each.copies for each in hard} == {soft.copies}
+            assert {each.seed for each in hard} == {soft.seed}
+            assert soft.soft_targets.copies == soft.copies
+            assert soft.epochs == max(each.epochs for each in hard)
+            assert soft.copies.fraction == fraction
 
 
 def test_nothing_but_a_judgement_sees_the_test(parts, tmp_path):
-    """Of all that is computed for all experiments, the search included."""
+    """Of all that is computed before it, the search included."""
     module, experiments = parts("study"), parts("experiments")
     study = module.Study(module.SCALES["paper"], tmp_path)
-    seen, waiting = (
-        set(),
-        [
-            task
-            for each in (experiments.ALL | experiments.SEARCH).values()
-            for task in each.plan(study)
-        ],
-    )
+    waiting = [
+        task
+        for each in (experiments.ALL | experiments.SEARCH).values()
+        for task in each.plan(study)
+    ]
+    seen = set()
     while waiting:
         task = waiting.pop()
-        if task in seen:
-            continue
-        seen.add(task)
-        waiting += task.needs
-        if study.plan_copies("test") in task.needs:
-            assert type(task).__name__ == "Judgement"
-    search = experiments.SEARCH["search"].plan(study)
-    assert not [each for each in search if hasattr(each, "test")]
+        if task not in seen:
+            seen.add(task)
+            waiting += task.needs
+            assert study.test not in task.needs
+    assert experiments.SEARCH["search"].plan_judgements(study) == []
+    seeds = {each.test_seed for each in module.SCALES.values()}
+    assert len(seeds) == len(module.SCALES)
 
 
 @needs_data
 def test_results_are_written(results, output):
-    folder = output / "tiny" / "all speakers"
+    folder = output / "tiny" / "all-speakers"
     written = json.loads((folder / "results.json").read_text())
     assert written["experiments"] == results
     assert written["command"] == (
@@ -450,8 +522,9 @@ def test_results_are_written(results, output):
     )
     for name in ("align", "ensemble", "small-data"):
         assert (folder / f"{name}.md").read_text().startswith("| ")
-    picture = (folder / "small_data.png").read_bytes()
-    assert picture.startswith(b"\x89PNG\r\n")
+    for name in ("ensemble", "small_data"):
+        picture = (folder / f"{name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG\r\n")
 
 
 @needs_data
@@ -466,20 +539,35 @@ def test_search(speech, output, results, parts, monkeypatch):
     options = f"search --scale tiny --workers 1 --output {output}"
     found = speech.main(options.split())["experiments"]["search"]
     for setting, each in found["ensemble"].items():
-        assert each["ensemble"] > each["baseline"], setting
+        assert each["ensemble"] > np.mean(each["members"]), setting
     chosen = found["ensemble"]["as chosen"]
     systems = results["ensemble"]["systems"]
     for name, system in (
-        ("baseline", "baseline"),
+        ("members", "baseline"),
         ("ensemble", "ensemble"),
         ("student", "student, distilled"),
     ):
-        (development,) = systems[system]["development"]
-        assert chosen[name] == pytest.approx(development)
-    assert found["ensemble"]["T = 1"]["baseline"] == chosen["baseline"]
+        np.testing.assert_allclose(
+            np.ravel(chosen[name]), systems[system]["development"]
+        )
+    assert found["ensemble"]["T = 1"]["members"] == chosen["members"]
     assert found["ensemble"]["T = 1"]["student"] != chosen["student"]
-    table = (output / "tiny" / "all speakers" / "search.md").read_text()
+    sweep = results["ensemble"]["sweep"]
+    assert found["sweep"] == [sweep["chosen"], sweep["development"]]
+    table = (output / "tiny" / "all-speakers" / "search.md").read_text()
     assert table.count("as chosen") == 2
+
+
+@needs_data
+def test_a_held_out_speaker(speech, parts, output, results):
+    options = f"--scale tiny --workers 1 --output {output} --held-out george"
+    found = speech.main(["ensemble", *options.split()])
+    assert found["held_out"] == "george"
+    held_out = found["experiments"]["ensemble"]["systems"]
+    systems = results["ensemble"]["systems"]
+    for name in ("baseline", "ensemble"):
+        ours, theirs = held_out[name]["frames"], systems[name]["frames"]
+        assert 1 / 81 < np.mean(ours) < np.mean(theirs)
 
 
 @pytest.mark.parametrize(

@@ -19,25 +19,30 @@ TITLE = "The search for the recipes"
 CHOSEN = "as chosen"
 
 # Those of `epochs` and `learning_rate` are factors.
+_THIRD = {"epochs": 1 / 3}
 _HALF = {"epochs": 0.5}
 
 # Changes of a run and of its recipe, by network. What takes long is compared
-# at half the epochs.
+# at fewer epochs.
 SETTINGS = {
     TEACHER: {
         CHOSEN: {},
-        "half the epochs": _HALF,
-        "half the epochs, no weight decay": _HALF | {"weight_decay": 0.0},
-        "half the epochs, no weight decay, norm 1": _HALF
-        | {"weight_decay": 0.0, "max_norm": 1.0},
-        "half the epochs, weight decay 0.3": _HALF | {"weight_decay": 0.3},
-        "half the epochs, dropout 0.2": _HALF | {"dropout": 0.2},
-        "half the epochs, dropout 0.4": _HALF | {"dropout": 0.4},
-        "half the epochs, dropout 0.5, of pixels 0.2": _HALF
+        "a third of the epochs": _THIRD,
+        "a third of the epochs, no weight decay": _THIRD
+        | {"weight_decay": 0.0},
+        "a third of the epochs, weight decay 0.3": _THIRD
+        | {"weight_decay": 0.3},
+        "a third of the epochs, norm 1": _THIRD | {"max_norm": 1.0},
+        "a third of the epochs, dropout 0.2": _THIRD | {"dropout": 0.2},
+        "a third of the epochs, dropout 0.4": _THIRD | {"dropout": 0.4},
+        "a third of the epochs, dropout 0.5, of pixels 0.2": _THIRD
         | {"dropout": 0.5, "input_dropout": 0.2},
-        "half the epochs, averaged weights": _HALF | {"ema_momentum": 0.999},
+        "a third of the epochs, batches of 64": _THIRD | {"batch_size": 64},
+        "a third of the epochs, falls with power 1": _THIRD | {"decay": 1.0},
+        "a third of the epochs, averaged weights": _THIRD
+        | {"ema_momentum": 0.999},
         # A step takes off the same share of the weights.
-        "half the epochs, momentum, 30 times the learning rate": _HALF
+        "a third of the epochs, momentum, 30 times the learning rate": _THIRD
         | {
             "optimizer": "sgd",
             "learning_rate": 30.0,
@@ -49,7 +54,6 @@ SETTINGS = {
         "half the epochs": _HALF,
         "twice the epochs": {"epochs": 2.0},
         "batches of 64": {"batch_size": 64},
-        "a third of the learning rate": {"learning_rate": 1 / 3},
     },
     SOFT: {
         CHOSEN: {},
@@ -57,31 +61,34 @@ SETTINGS = {
         "T = 4": {"temperature": 4.0},
         "batches of 16, half the epochs": _HALF | {"batch_size": 16},
         "batches of 128": {"batch_size": 128},
-        "three times the learning rate": {"learning_rate": 3.0},
         "a third of the learning rate": {"learning_rate": 1 / 3},
         "half the epochs": _HALF,
         "twice the epochs": {"epochs": 2.0},
         "averaged weights": {"ema_momentum": 0.999},
-        "an ensemble of teachers": {"ensemble": True},
         "momentum, ten times the learning rate": {
             "optimizer": "sgd",
             "learning_rate": 10.0,
         },
+        "an ensemble of teachers": {"ensemble": True},
+        "soft targets averaged over shifts": {"average_shifts": True},
+        "both": {"ensemble": True, "average_shifts": True},
     },
     SOFT_JITTER: {
         CHOSEN: {},
-        "twice the epochs": {"epochs": 2.0},
         "half the epochs": _HALF,
         "half the epochs, a tenth of hard loss": _HALF | {"alpha": 0.9},
-        "half the epochs, half hard loss": _HALF | {"alpha": 0.5},
         "half the epochs, T = 4": _HALF | {"temperature": 4.0},
         "half the epochs, batches of 64": _HALF | {"batch_size": 64},
-        "an ensemble of teachers": {"ensemble": True},
         "half the epochs, an ensemble of teachers": _HALF | {"ensemble": True},
+        "half the epochs, soft targets averaged over shifts": _HALF
+        | {"average_shifts": True},
+        "half the epochs, both": _HALF
+        | {"ensemble": True, "average_shifts": True},
+        "an ensemble of teachers": {"ensemble": True},
     },
 }
 _FACTORS = ("epochs", "learning_rate")
-_OF_THE_RUN = ("alpha", "temperature")
+_OF_THE_RUN = ("alpha", "temperature", "average_shifts")
 
 
 def plan(study):

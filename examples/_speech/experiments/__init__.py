@@ -3,6 +3,7 @@
 Each has a `TITLE`, and functions:
 
     plan(study)                   what has to be computed first, tasks
+    plan_judgements(study)        what then, of what was chosen
     measure(study)                a dict of what came out
     show(results, folder)         tables in Markdown; draws its figures there
 """

@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from _speech import tables
 from _speech.experiments import ensemble
 from _speech.experiments import small_data
 from keras_distill.tables import format_markdown
@@ -26,11 +27,18 @@ SETTINGS = {
     "T = 5": {"temperature": 5.0},
     "a tenth of hard loss": {"hard_weight": 0.1},
     "half hard loss": {"hard_weight": 0.5},
-    "student trained as long as a baseline": {"patience": 1},
-    "twice as long": {"patience": 2},
-    "half the copies, twice the epochs": {"copies": 0.5, "epochs": 2.0},
-    "twice the copies, half the epochs": {"copies": 2.0, "epochs": 0.5},
-    "half the epochs": {"epochs": 0.5},
+    "student as long as a member": {"student_epochs": 1 / 3},
+    "half the copies, twice the epochs": {
+        "copies": 0.5,
+        "epochs": 2.0,
+        "student_epochs": 2.0,
+    },
+    "twice the copies, half the epochs": {
+        "copies": 2.0,
+        "epochs": 0.5,
+        "student_epochs": 0.5,
+    },
+    "members twice as long": {"epochs": 2.0},
     "half the width": {"width": 0.5},
     "one and a half the width": {"width": 1.5},
 }
@@ -38,152 +46,139 @@ SMALL_SETTINGS = {
     CHOSEN: {},
     "T = 1": {"small_temperature": 1.0},
     "T = 5": {"small_temperature": 5.0},
-    "a third of the epochs": {"small_epochs": 1 / 3},
+    "half the epochs": {"small_epochs": 0.5},
     "twice the epochs": {"small_epochs": 2.0},
 }
-_FACTORS = ("copies", "epochs", "width", "small_epochs")
+_FACTORS = ("copies", "epochs", "student_epochs", "width", "small_epochs")
 
 
 def plan(study):
     """Returns the list of tasks to do first."""
+    first = _change(study, {})
     return [
         *(
-            each
-            for changed in _change_all(study, SETTINGS).values()
-            for each in (
-                *changed.plan_members(0),
-                ensemble.plan_student(changed, 0),
-                *ensemble.plan_controls(changed, 0).values(),
+            task
+            for changes in SETTINGS.values()
+            for task in (
+                _plan_teacher(_change(study, changes)),
+                ensemble.plan_student(_change(study, changes), 0),
             )
         ),
+        *_list_all(ensemble.plan_sweep(first)),
         *(
-            each
-            for changed in _change_all(study, SMALL_SETTINGS).values()
-            for each in (
-                small_data.plan_soft(changed, _SMALL, 0),
-                *small_data.plan_hard(changed, _SMALL, 0).values(),
-            )
+            small_data.plan_soft(_change(study, changes), _SMALL, 0)
+            for changes in SMALL_SETTINGS.values()
         ),
+        *_list_all(small_data.plan_sweep(first, _SMALL)),
     ]
+
+
+def plan_judgements(study):
+    """Returns the list of tasks to do then: none sees the test."""
+    return []
 
 
 def measure(study):
     """Returns what came out, as a dict: shares of development frames."""
-    found = {}
-    for name, changed in _change_all(study, SETTINGS).items():
-        members = changed.plan_members(0)
-        found[name] = {
-            "baseline": float(
-                np.mean([_find_last(study, each) for each in members])
-            ),
-            "ensemble": changed.measure_development(members),
-            "student": _find_last(study, ensemble.plan_student(changed, 0)),
-            "controls": {
-                each.epochs: _find_last(study, each)
-                for each in ensemble.plan_controls(changed, 0).values()
-            },
-        }
-    small = {}
-    for name, changed in _change_all(study, SMALL_SETTINGS).items():
-        soft = small_data.plan_soft(changed, _SMALL, 0)
-        small[name] = {
-            "soft targets": {
-                "last": _find_last(study, soft),
-                "best": small_data.find_best(study, soft),
-            },
-            "labels": {
-                each.epochs: small_data.find_best(study, each)
-                for each in small_data.plan_hard(changed, _SMALL, 0).values()
-            },
-        }
-    return {"ensemble": found, "small data": small}
+    first = _change(study, {})
+    return {
+        "ensemble": {
+            name: _measure(_change(study, changes))
+            for name, changes in SETTINGS.items()
+        },
+        "sweep": first.find_best_epochs(ensemble.plan_sweep(first)),
+        "small data": {
+            name: small_data.plan_soft(
+                _change(study, changes), _SMALL, 0
+            ).find_development(study.root)
+            for name, changes in SMALL_SETTINGS.items()
+        },
+        "small sweep": first.find_best_epochs(
+            small_data.plan_sweep(first, _SMALL)
+        ),
+    }
 
 
 def show(results, folder):
     """Returns the tables in Markdown."""
+    heading = ["setting", "members", "ensemble", "student", "of the gain, in %"]
+    rows = [heading]
+    for name, each in results["ensemble"].items():
+        own, together, student = (
+            each[key] for key in ("members", "ensemble", "student")
+        )
+        kept = (student - np.mean(own)) / (together - np.mean(own))
+        rows.append(
+            [
+                name,
+                tables.format_mean(own, "{:.2f}"),
+                f"{100 * together:.2f}",
+                f"{100 * student:.2f}",
+                f"{100 * kept:.0f}",
+            ]
+        )
+    small = [
+        [f"setting, {_SMALL:.0%} of the data", "soft targets"],
+        *(
+            [name, f"{100 * share:.2f}"]
+            for name, share in results["small data"].items()
+        ),
+    ]
     return "\n\n".join(
         (
-            _format_ensemble(results["ensemble"]),
-            _format_small(results["small data"]),
+            format_markdown(rows),
+            _describe_sweep("Labels", results["sweep"]),
+            format_markdown(small),
+            _describe_sweep(
+                f"Labels, {_SMALL:.0%} of the data, best epoch",
+                results["small sweep"],
+            ),
         )
     )
 
 
-def _change_all(study, settings):
-    """Returns a dict from names to studies of other scales."""
+def _measure(study):
+    """Returns what a setting reaches."""
+    teacher = _plan_teacher(study)
+    labels = study.development.load(study.root).labels
+    classes = teacher.load(study.root).argmax(axis=-1)
     return {
-        name: dataclasses.replace(study, scale=_change(study.scale, changes))
-        for name, changes in settings.items()
+        "members": [
+            each.find_development(study.root) for each in teacher.teachers
+        ],
+        "ensemble": float(np.mean(classes == labels)),
+        "student": ensemble.plan_student(study, 0).find_development(study.root),
     }
 
 
-def _change(scale, changes):
-    """Returns a scale with other settings, and small ensembles."""
+def _plan_teacher(study):
+    """Returns what an ensemble says of the development strings."""
+    return study.plan_soft_targets(
+        study.plan_members(0), study.development, 1.0
+    )
+
+
+def _change(study, changes):
+    """Returns a study with other settings, one seed, and small ensembles."""
     changes = dict(changes)
     for field in _FACTORS:
         if field in changes:
             factor = changes[field]
-            changes[field] = max(1, round(factor * getattr(scale, field)))
-    members = min(_MEMBERS, scale.members)
-    return dataclasses.replace(scale, members=members, **changes)
+            changes[field] = max(1, round(factor * getattr(study.scale, field)))
+    members = min(_MEMBERS, study.scale.members)
+    scale = dataclasses.replace(
+        study.scale, seeds=1, members=members, **changes
+    )
+    return dataclasses.replace(study, scale=scale)
 
 
-def _find_last(study, model):
-    """Returns the share of development frames after the last epoch."""
-    return model.load_history(study.root)["val_accuracy"][-1]
+def _list_all(sweep):
+    return [model for models in sweep.values() for model in models]
 
 
-def _format_ensemble(found):
-    rows = [
-        [
-            "setting",
-            "members",
-            "ensemble",
-            "student",
-            "of the gain, in %",
-            "labels, best number of epochs",
-        ]
-    ]
-    for name, each in found.items():
-        own, together = each["baseline"], each["ensemble"]
-        kept = (each["student"] - own) / (together - own)
-        rows.append(
-            [
-                name,
-                *(
-                    f"{100 * each[key]:.2f}"
-                    for key in ("baseline", "ensemble", "student")
-                ),
-                f"{100 * kept:.0f}",
-                _format_best(each["controls"]),
-            ]
-        )
-    return format_markdown(rows)
-
-
-def _format_small(found):
-    rows = [
-        [
-            "setting, 3 % of the data",
-            "soft targets, last epoch",
-            "best epoch",
-            "labels, best epoch of the best number of epochs",
-        ]
-    ]
-    for name, each in found.items():
-        soft = each["soft targets"]
-        rows.append(
-            [
-                name,
-                f"{100 * soft['last']:.2f}",
-                f"{100 * soft['best']:.2f}",
-                _format_best(each["labels"]),
-            ]
-        )
-    return format_markdown(rows)
-
-
-def _format_best(sweep):
-    """Returns the cell of the best share, and its number of epochs."""
-    epochs = max(sweep, key=sweep.get)
-    return f"{100 * sweep[epochs]:.2f} ({epochs})"
+def _describe_sweep(what, found):
+    """Returns a sentence on numbers of epochs."""
+    chosen, sweep = found
+    return (
+        f"{what}, after so many epochs: {tables.format_sweep(sweep, chosen)}."
+    )
