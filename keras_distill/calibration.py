@@ -13,12 +13,13 @@ from keras import ops
 from keras_distill.backend.keras_internals import find_origin
 from keras_distill.inference import predict_logits
 from keras_distill.logits import is_softmax
+from keras_distill.logits import is_softmax_function
 from keras_distill.validation import check_number
 
 __all__ = ["match_class_prior", "shift_class_bias"]
 
-# Of the mean probabilities from the prior.
-_LARGEST_MISS = 1e-5
+# Of a mean probability from the prior of its class, as a share of that.
+_LARGEST_MISS = 1e-3
 
 
 def shift_class_bias(model, shifts):
@@ -92,7 +93,8 @@ def match_class_prior(
     Args:
         model: A `keras.Model` with one output, or a callable
             `inputs -> outputs`.
-        x: Inputs, as in `predict_logits`. Their labels are not used.
+        x: Inputs, as in `predict_logits`. Their labels are not used. Of
+            sequences every position counts, padded ones too.
         prior: The frequency of each class: positive numbers that sum to 1.
             Defaults to `None`: all classes alike.
         batch_size: Integer, for arrays and datasets without batches. Defaults
@@ -106,8 +108,8 @@ def match_class_prior(
         takes.
 
     Raises:
-        ValueError: If the prior is not of the kind above, or the logits are
-            not finite.
+        ValueError: If the prior is not of the kind above, there is no input
+            or only one class, or the logits are not finite.
         RuntimeError: If no such biases are found.
     """
     from scipy import optimize
@@ -123,7 +125,13 @@ def match_class_prior(
             "Expected a model with finite logits. Received: NaN or infinity "
             f"from {model!r}"
         )
-    prior = _check_prior(prior, logits.shape[-1])
+    classes = logits.shape[-1]
+    if classes < 2:
+        raise ValueError(
+            f"Expected a model with a logit for each of several classes. "
+            f"Received: {classes} from {model!r}"
+        )
+    prior = _check_prior(prior, classes)
 
     def evaluate(shifts):
         shifted = logits + shifts
@@ -142,12 +150,12 @@ def match_class_prior(
         options={"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-9},
     )
     # (`success` is also about a tolerance that no float has.)
-    missed = float(np.max(np.abs(found.jac)))
+    missed = float(np.max(np.abs(found.jac) / prior))
     if missed > _LARGEST_MISS:
         raise RuntimeError(
             "No class biases were found with which the mean probabilities are "
-            f"the prior: they miss it by {missed:.2g}. Are the logits too far "
-            f"apart? Received: prior={prior}"
+            f"the prior: they miss that of a class by {missed:.2g} of it. Are "
+            f"the logits too far apart? Received: prior={prior}"
         )
     return found.x - np.median(found.x)
 
@@ -163,15 +171,14 @@ def _find_output_layer(model):
                 f"Received: {layer!r}"
             )
         layer, inputs = find_origin(layer.outputs[0])
-        while _only_softmax(layer):
+        while _only_activation(layer):
             layer, inputs = find_origin(inputs[0])
     bias = getattr(layer, "bias", None)
     activation = getattr(layer, "activation", None)
     if (
         bias is None
         or len(bias.shape) != 1
-        or activation
-        not in (None, keras.activations.linear, keras.activations.softmax)
+        or not _is_linear_or_softmax(activation)
     ):
         raise ValueError(
             "Expected a model that ends in a layer with a bias for each class, "
@@ -182,25 +189,37 @@ def _find_output_layer(model):
     return layer
 
 
-def _only_softmax(layer):
+def _only_activation(layer):
+    """Whether a layer does nothing but a softmax, or nothing at all."""
     return is_softmax(layer) or (
         isinstance(layer, keras.layers.Activation)
-        and layer.activation is keras.activations.softmax
+        and _is_linear_or_softmax(layer.activation)
     )
+
+
+def _is_linear_or_softmax(activation):
+    return activation in (
+        None,
+        keras.activations.linear,
+    ) or is_softmax_function(activation)
 
 
 def _to_array(shifts, classes):
     """Returns one shift for each class."""
     if not isinstance(shifts, dict):
-        shifts = dict(enumerate(np.asarray(shifts).tolist()))
-        if len(shifts) != classes:
+        if np.shape(shifts) != (classes,):
             raise ValueError(
                 f"Expected `shifts` to be {classes} numbers, one for each "
-                f"class, or a dict. Received: {len(shifts)}"
+                f"class, or a dict. Received: shifts={shifts!r}"
             )
+        shifts = dict(enumerate(np.asarray(shifts).tolist()))
     array = np.zeros(classes)
     for label, shift in shifts.items():
-        if not isinstance(label, (int, np.integer)) or not 0 <= label < classes:
+        if (
+            isinstance(label, bool)
+            or not isinstance(label, (int, np.integer))
+            or not 0 <= label < classes
+        ):
             raise ValueError(
                 f"Expected the keys of `shifts` to be classes from 0 to "
                 f"{classes - 1}. Received: {label!r}"
@@ -212,14 +231,17 @@ def _to_array(shifts, classes):
 def _check_prior(prior, classes):
     if prior is None:
         return np.full(classes, 1.0 / classes)
-    prior = np.asarray(prior, "float64")
+    try:
+        frequencies = np.asarray(prior, "float64")
+    except (TypeError, ValueError):
+        frequencies = np.empty(0)
     if (
-        prior.shape != (classes,)
-        or not np.all(prior > 0)
-        or abs(prior.sum() - 1) > 1e-6
+        frequencies.shape != (classes,)
+        or not np.all(frequencies > 0)
+        or abs(frequencies.sum() - 1) > 1e-6
     ):
         raise ValueError(
             f"Expected `prior` to be {classes} positive numbers that sum to "
-            f"1, one for each class. Received: prior={prior}"
+            f"1, one for each class. Received: prior={prior!r}"
         )
-    return prior / prior.sum()
+    return frequencies / frequencies.sum()

@@ -53,17 +53,18 @@ def predict_logits(
         Float array of shape `(examples, ..., classes)`.
 
     Raises:
-        ValueError: If the model has several outputs.
+        ValueError: If the model has several outputs, or there is no example.
     """
     temperature = check_temperature("temperature", temperature)
     compute = compile_logits(model, from_logits, temperature)
     batches, length = to_batches(x, batch_size)
-    return np.concatenate(
-        [
-            ops.convert_to_numpy(compute(batch[0])[0])
-            for batch in show_progress(batches, length, verbose)
-        ]
-    )
+    logits = [
+        ops.convert_to_numpy(compute(batch[0])[0])
+        for batch in show_progress(batches, length, verbose)
+    ]
+    if not logits:
+        raise ValueError("Expected at least one example. Received: none")
+    return np.concatenate(logits)
 
 
 def compile_logits(model, from_logits, temperature=1.0):

@@ -152,7 +152,7 @@ def _find_softmaxes(model):
         for operation in [layer, *getattr(layer, "operations", [])]:
             if is_softmax(operation):
                 hook = (operation, "call", _record_layer)
-            elif _is_softmax_function(getattr(operation, "activation", None)):
+            elif is_softmax_function(getattr(operation, "activation", None)):
                 hook = (operation, "activation", _RecordingSoftmax)
             else:
                 continue
@@ -187,7 +187,8 @@ def ends_linearly(model):
     )
 
 
-def _is_softmax_function(function):
+def is_softmax_function(function):
+    """Whether an activation is a softmax."""
     # Another thread may have replaced it already.
     return isinstance(function, _RecordingSoftmax) or function in (
         keras.activations.softmax,

@@ -46,6 +46,13 @@ MODELS = {
     "activation layer": lambda: sequential(
         keras.layers.Dense(CLASSES), keras.layers.Activation("softmax")
     ),
+    "linear layer": lambda: sequential(
+        keras.layers.Dense(CLASSES),
+        keras.layers.Activation("linear", dtype="float32"),
+    ),
+    "activation of keras.ops": lambda: sequential(
+        keras.layers.Dense(CLASSES, activation=keras.ops.softmax)
+    ),
     "softmax layer": lambda: sequential(
         keras.layers.Dense(CLASSES), keras_distill.TemperatureSoftmax(4.0)
     ),
@@ -185,7 +192,10 @@ def subclassed():
         (MODELS["dense"], {5: 1.0}, "Received: 5"),
         (MODELS["dense"], {"a": 1.0}, "Received: 'a'"),
         (MODELS["dense"], {1: np.nan}, "shifts=nan"),
-        (MODELS["dense"], [1.0, 2.0], "Received: 2"),
+        (MODELS["dense"], {True: 1.0}, "Received: True"),
+        (MODELS["dense"], [1.0, 2.0], r"shifts=\[1.0, 2.0\]"),
+        (MODELS["dense"], 3.5, "shifts=3.5"),
+        (MODELS["dense"], None, "shifts=None"),
     ],
 )
 def test_what_can_not_be_shifted(make, shifts, message):
@@ -195,12 +205,45 @@ def test_what_can_not_be_shifted(make, shifts, message):
 
 @pytest.mark.parametrize(
     "prior",
-    [[0.5, 0.5], [0.5, 0.5, 0, 0, 0], [1, 1, 1, 1, 1], [0.2] * 4 + [np.nan]],
+    [
+        [0.5, 0.5],
+        [0.5, 0.5, 0, 0, 0],
+        [1, 1, 1, 1, 1],
+        [0.2] * 4 + [np.nan],
+        {3: 0.5},
+        "uniform",
+    ],
 )
 def test_bad_prior(prior):
     x = np.zeros((3, FEATURES), "float32")
     with pytest.raises(ValueError, match="5 positive numbers that sum to 1"):
         calibration.match_class_prior(MODELS["dense"](), x, prior, verbose=0)
+
+
+def test_frequencies_that_are_small_are_met():
+    logits = np.random.default_rng(0).normal(size=(1000, CLASSES))
+    prior = np.array([1e-7, 1e-6, 0.2, 0.3, 0.5])
+    prior /= prior.sum()
+    shifts = calibration.match_class_prior(
+        lambda x: x, logits, prior, verbose=0
+    )
+    np.testing.assert_allclose(
+        softmax(np.float32(logits) + shifts, -1).mean(0), prior, rtol=2e-3
+    )
+
+
+def test_a_single_class_has_no_prior():
+    with pytest.raises(ValueError, match=r"several classes\. Received: 1"):
+        calibration.match_class_prior(
+            lambda x: x, np.zeros((3, 1), "float32"), verbose=0
+        )
+
+
+def test_no_inputs():
+    with pytest.raises(ValueError, match="at least one example"):
+        calibration.match_class_prior(
+            MODELS["dense"](), np.zeros((0, FEATURES), "float32"), verbose=0
+        )
 
 
 def test_logits_that_are_not_finite():

@@ -33,19 +33,21 @@ def draw_series(argument, measured, check, what, xlabel, ylabel, ax):
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a position is not positive, or there is none.
+        ValueError: If a position is not positive, a measurement is no finite
+            number, or there is none.
         ImportError: If matplotlib is not installed.
     """
-    if not isinstance(measured, dict) or not measured:
-        raise ValueError(
-            f"Expected `{argument}` to be a dict from {what}. "
-            f"Received: {measured!r}"
-        )
-    series = (
-        measured
-        if all(isinstance(each, dict) for each in measured.values())
-        else {"": measured}
-    )
+    series = measured
+    if not isinstance(measured, dict) or not any(
+        isinstance(each, dict) for each in measured.values()
+    ):
+        series = {"": measured}
+    for each in series.values():
+        if not isinstance(each, dict) or not each:
+            raise ValueError(
+                f"Expected `{argument}` to be a dict from {what}, or one from "
+                f"names to such dicts. Received: {measured!r}"
+            )
     every = sorted(
         {x for each in series.values() for x in each},
         key=lambda x: check(argument, x),
@@ -96,17 +98,18 @@ def _find_places(every):
 def _format(position):
     if position == math.inf:
         return "∞"
-    return f"{position:,}" if isinstance(position, int) else f"{position:g}"
+    whole = isinstance(position, numbers.Integral)
+    return f"{position:,}" if whole else f"{position:g}"
 
 
 def _to_list(argument, measured):
     """Returns a list of what one or several seeds gave."""
-    if isinstance(measured, numbers.Number):
-        return [measured]
-    measured = list(measured)
-    if not measured:
+    values = np.atleast_1d(measured)
+    if values.ndim != 1 or not len(values):
         raise ValueError(
             f"Expected `{argument}` to have a number, or a list of them, for "
-            "each key. Received: []"
+            f"each key. Received: {measured!r}"
         )
-    return measured
+    return [
+        check_number(argument, each, low=-math.inf) for each in values.tolist()
+    ]

@@ -302,6 +302,17 @@ def test_accuracy_against_size(report):
         (lambda: plots.error_against_examples({}), "Received: {}"),
         (lambda: plots.error_against_examples({0: 3}), "errors=0"),
         (lambda: plots.error_against_examples({5: []}), r"Received: \[\]"),
+        (lambda: plots.error_against_examples({5: math.nan}), "errors=nan"),
+        (lambda: plots.error_against_examples({5: "3"}), "errors='3'"),
+        (lambda: plots.error_against_examples({5: None}), "errors=None"),
+        (
+            lambda: plots.error_against_examples({"a": {}}),
+            "from names to such dicts",
+        ),
+        (
+            lambda: plots.error_against_temperature({1: {4: 3}, 20: 5}),
+            r"Received: \{1: \{4: 3\}, 20: 5\}",
+        ),
         (
             lambda: plots.error_against_learning_rate({math.inf: 3}),
             "errors=inf",
