@@ -27,38 +27,58 @@ def list_states(word):
     return [SILENCE, *range(first, first + STATES_OF_WORD), SILENCE]
 
 
-def find_best_path(scores):
-    """Finds the best way from left to right, each step by one state or none.
+def find_best_paths(scores, lengths):
+    """Finds the best ways from left to right, each step by one state or none.
 
-    It begins in the first or second state, which is silence or the word, and
-    ends in one of the last two.
+    They begin in the first or second state, which is silence or the word, and
+    end in one of the last two.
 
     Args:
-        scores: Array of shape `(frames, states)`: log likelihoods.
+        scores: Array of shape `(recordings, frames, states)`: log likelihoods,
+            padded at the end.
+        lengths: Array of shape `(recordings,)`: frames that are no padding.
 
     Returns:
-        Array of shape `(frames,)` of positions, from 0 to `states - 1`.
+        List of an array of positions, from 0 to `states - 1`, for each.
 
     Raises:
         ValueError: If there are too few frames to get through.
     """
-    frames, states = scores.shape
-    if frames < states - 2:
+    recordings, frames, states = scores.shape
+    if min(lengths) < states - 2:
         raise ValueError(
             f"Expected at least {states - 2} frames, one for each state of a "
-            f"word. Received: {frames}"
+            f"word. Received: {min(lengths)}"
         )
-    total = np.full(states, -np.inf)
-    total[:2] = scores[0, :2]
-    stepped = np.zeros((frames, states), bool)
+    total = np.full((recordings, states), -np.inf)
+    total[:, :2] = scores[:, 0, :2]
+    before = np.full_like(total, -np.inf)
+    stepped = np.zeros((frames, recordings, states), bool)
+    last = np.empty((frames, recordings), int)
+    last[0] = states - 2 + total[:, -2:].argmax(axis=-1)
     for frame in range(1, frames):
-        before = np.concatenate([[-np.inf], total[:-1]])
-        stepped[frame] = before > total
-        total = np.where(stepped[frame], before, total) + scores[frame]
-    path = np.empty(frames, int)
-    path[-1] = states - 2 + np.argmax(total[-2:])
-    for frame in range(frames - 1, 0, -1):
-        path[frame - 1] = path[frame] - stepped[frame, path[frame]]
+        before[:, 1:] = total[:, :-1]
+        np.greater(before, total, out=stepped[frame])
+        total = np.maximum(before, total) + scores[:, frame]
+        last[frame] = states - 2 + total[:, -2:].argmax(axis=-1)
+    return [
+        _trace_back(stepped[:length, each], last[length - 1, each])
+        for each, length in enumerate(lengths)
+    ]
+
+
+def _trace_back(stepped, last):
+    """Returns the path that ends in a position.
+
+    Args:
+        stepped: Array of shape `(frames, states)`: whether the best way to a
+            position came from the one before it.
+        last: The position.
+    """
+    path = np.empty(len(stepped), int)
+    for frame in range(len(stepped) - 1, -1, -1):
+        path[frame] = last
+        last -= stepped[frame, last]
     return path
 
 
@@ -112,30 +132,38 @@ class Aligner:
         for number, components in enumerate(_ROUNDS):
             self._estimate(features, paths, components)
             former = paths
-            paths = [
-                self.align(each, word)
-                for each, word in zip(features, words, strict=True)
-            ]
+            paths = self.align(features, words)
             changed = np.concatenate(paths) != np.concatenate(former)
             self.changed.append(float(np.mean(changed)))
             notify((number + 1) / len(_ROUNDS))
 
-    def align(self, features, word):
-        """Returns the state of each frame of a word.
+    def align(self, features, words):
+        """Returns the states of the frames of words.
 
         Args:
-            features: Array of shape `(frames, dimensions)`.
-            word: The digit.
+            features: List of an array of shape `(frames, dimensions)` for each
+                recording.
+            words: List of the digit of each.
+
+        Returns:
+            List of an integer array of shape `(frames,)` for each.
         """
-        states = list_states(word)
-        scores = np.stack(
-            [
-                self._densities[state].score_samples(features)
-                for state in states
-            ],
-            axis=-1,
-        )
-        return np.array(states)[find_best_path(scores)]
+        found = [None] * len(words)
+        for word in set(words):
+            those = [each for each, own in enumerate(words) if own == word]
+            states = np.array(list_states(word))
+            lengths = np.array([len(features[each]) for each in those])
+            inside = np.arange(lengths.max()) < lengths[:, None]
+            scores = np.zeros((*inside.shape, len(states)))
+            # All recordings at once: a call takes longer than a recording.
+            frames = np.concatenate([features[each] for each in those])
+            for position, state in enumerate(states):
+                density = self._densities[state]
+                scores[inside, position] = density.score_samples(frames)
+            paths = find_best_paths(scores, lengths)
+            for each, path in zip(those, paths, strict=True):
+                found[each] = states[path]
+        return found
 
     def _estimate(self, features, paths, components):
         """Fits the density of each state to the frames on its paths."""

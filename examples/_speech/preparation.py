@@ -58,11 +58,7 @@ class Alignment(Task):
             [words[each] for each in train],
             notify,
         )
-        states = [
-            aligner.align(each, word)
-            for each, word in zip(observed, words, strict=True)
-        ]
-        return states, aligner.changed
+        return aligner.align(observed, words), aligner.changed
 
     def save(self, computed, path):
         states, changed = computed
