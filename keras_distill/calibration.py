@@ -128,7 +128,7 @@ def match_class_prior(
     classes = logits.shape[-1]
     if classes < 2:
         raise ValueError(
-            f"Expected a model with a logit for each of several classes. "
+            "Expected a model with a logit for each of several classes. "
             f"Received: {classes} from {model!r}"
         )
     prior = _check_prior(prior, classes)

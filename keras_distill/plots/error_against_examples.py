@@ -31,7 +31,8 @@ def error_against_examples(errors, ylabel="test errors", ax=None):
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a number of examples is not positive, or there is none.
+        ValueError: If a number of examples is not positive,
+            an error is no finite number, or there is none.
         ImportError: If matplotlib is not installed.
     """
     return draw_series(

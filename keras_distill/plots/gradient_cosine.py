@@ -28,7 +28,8 @@ def gradient_cosine(cosines, ax=None):
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a temperature is not positive, or there is none.
+        ValueError: If a temperature is not positive,
+            a cosine is no finite number, or there is none.
         ImportError: If matplotlib is not installed.
     """
     figure = draw_series(
