@@ -72,10 +72,8 @@ def decode(
     # Of the best path that leaves a word, and of the one that leaves silence.
     ends = np.empty((frames, *inside.shape[:-1]))
     silences = np.empty((frames, strings))
-    ends[0], silences[0] = (
-        inside[..., -1] + leave[:, -1],
-        silence + log_leave[-1],
-    )
+    ends[0] = inside[..., -1] + leave[:, -1]
+    silences[0] = silence + log_leave[-1]
     before = np.empty_like(inside)
     for frame in range(1, frames):
         best_end = ends[frame - 1].max(axis=-1)

@@ -203,7 +203,7 @@ class Study:
             f"judgement of {name}",
             first.seed,
             models,
-            # The strings alone have to be like those that it has seen.
+            # One copy tells how frequent states are, and how long they last.
             dataclasses.replace(first.copies, count=1),
             self.development,
             self.test,
