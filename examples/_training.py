@@ -263,24 +263,3 @@ def draw_batches(
         return each.batch(batch_size).take(steps)
 
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(draw_epoch)
-
-
-def draw_share(labels, fraction, seed):
-    """Draws a share of the examples, the same of each class.
-
-    Args:
-        labels: Array of the class of each example.
-        fraction: The share. Of a small class it is one example at least.
-        seed: Integer.
-
-    Returns:
-        Sorted array of indices.
-    """
-    if fraction == 1:
-        return np.arange(len(labels))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    drawn = []
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        drawn.append(members[: max(1, round(fraction * len(members)))])
-    return np.sort(np.concatenate(drawn))

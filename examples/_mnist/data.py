@@ -95,13 +95,61 @@ def shift(images, numbers):
     return tf.reshape(pixels, [-1, height, width])
 
 
+def draw_share(labels, fraction, seed):
+    """Draws a share of the examples, the same of each class.
+
+    Args:
+        labels: Array of the class of each example.
+        fraction: The share. Of a small class it is one example at least.
+        seed: Integer.
+
+    Returns:
+        Sorted array of indices.
+    """
+    if fraction == 1:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    drawn = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        drawn.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(drawn))
+
+
+def draw_shifts(seeds, count, jitter):
+    """Draws shifts by up to two pixels in each direction.
+
+    Args:
+        seeds: As `tf.random.stateless_uniform` takes them.
+        count: How many.
+        jitter: `"uniform"`, or `"triangular"` for the sum of two uniform ones
+            by up to a pixel, which is more often small.
+
+    Returns:
+        Integer tensor of shape `(count,)`, from 0 to `SHIFTS - 1`.
+    """
+    if jitter == "uniform":
+        return tf.random.stateless_uniform(
+            [count], seeds, maxval=SHIFTS, dtype=tf.int32
+        )
+    if jitter == "triangular":
+        drawn = tf.random.stateless_uniform(
+            [4, count], seeds, maxval=MOST_PIXELS + 1, dtype=tf.int32
+        )
+        down, again_down, right, again_right = tf.unstack(drawn)
+        return (down + again_down) * _STEPS + right + again_right
+    raise ValueError(
+        f"Expected `jitter` to be 'uniform' or 'triangular'. Received: {jitter}"
+    )
+
+
 def make_batches(
     examples,
     batch_size,
     epochs,
     seed,
     *,
-    jitter=False,
+    jitter=None,
     soft_targets=None,
     first_epoch=0,
 ):
@@ -112,7 +160,8 @@ def make_batches(
         batch_size: Number of examples in a batch.
         epochs: Number of epochs.
         seed: Integer, of their order and shifts.
-        jitter: Whether each image is shifted, another way each time.
+        jitter: How each image is shifted, another way each time: `"uniform"`
+            or `"triangular"`, see `draw_shifts`. Defaults to `None`: not.
         soft_targets: Array of shape `(shifts, examples, 10)`: the teacher's
             logits for each shift, or those for all of them if `shifts` is 1.
         first_epoch: Epochs that were before.
@@ -126,16 +175,9 @@ def make_batches(
     labels = tf.constant(examples.labels)
     logits = None if soft_targets is None else tf.constant(soft_targets)
 
-    def draw_shifts(seeds):
-        return (
-            tf.random.stateless_uniform(
-                [count], seeds, maxval=SHIFTS, dtype=tf.int32
-            ),
-        )
-
     def look_up(indices, numbers):
         batch = tf.gather(images, indices)
-        if jitter:
+        if jitter is not None:
             batch = shift(batch, numbers)
         batch = tf.cast(batch, "float32") / 255
         targets = tf.gather(labels, indices)
@@ -146,6 +188,11 @@ def make_batches(
         return batch, {"labels": targets, "soft_targets": rows}
 
     drawn = draw_batches(
-        count, batch_size, epochs, seed, first_epoch, draw_shifts
+        count,
+        batch_size,
+        epochs,
+        seed,
+        first_epoch,
+        lambda seeds: (draw_shifts(seeds, count, jitter or "uniform"),),
     )
     return drawn.map(look_up).prefetch(2)

@@ -12,7 +12,6 @@ from _mnist import networks
 from _mnist.recipes import Recipe
 from _training import Training
 from _training import count_epoch_steps
-from _training import draw_share
 from _training import fit_or_resume
 
 _SOFT_TARGETS = "soft_targets.npy"
@@ -38,7 +37,8 @@ class Run(Training):
         alpha: Weight of the soft targets.
         average_shifts: Whether the soft targets of an image are those of all
             its shifts, at the geometric mean of their probabilities.
-        jitter: Whether images are shifted by up to two pixels.
+        jitter: How images are shifted by up to two pixels: `"uniform"` or
+            `"triangular"`. Defaults to `None`: not.
         classes: Tuple of those that it sees images of. Defaults to `None`:
             all.
         fraction: Share of the training images that it sees, as many of each
@@ -52,7 +52,7 @@ class Run(Training):
     temperature: float = 20.0
     alpha: float = 1.0
     average_shifts: bool = False
-    jitter: bool = False
+    jitter: str | None = None
     classes: tuple[int, ...] | None = None
     fraction: float = 1.0
 
@@ -100,7 +100,7 @@ def select(run, examples):
     chosen = np.arange(len(examples.labels))
     if run.classes is not None:
         chosen = chosen[np.isin(examples.labels, run.classes)]
-    drawn = draw_share(examples.labels[chosen], run.fraction, run.seed)
+    drawn = data.draw_share(examples.labels[chosen], run.fraction, run.seed)
     return chosen[drawn]
 
 
@@ -108,7 +108,7 @@ def _fit(run, model, examples, root, folder, notify):
     """Trains a network, or the rest of it."""
     recipe = run.recipe
     chosen = select(run, examples)
-    soft_targets = _average_soft_targets(run, chosen, root)
+    soft_targets = average_soft_targets(run, chosen, root)
     examples = examples.take(chosen)
     steps = count_epoch_steps(len(examples.labels), recipe.batch_size)
     fit_or_resume(
@@ -129,11 +129,11 @@ def _fit(run, model, examples, root, folder, notify):
     )
 
 
-def _average_soft_targets(run, chosen, root):
+def average_soft_targets(run, chosen, root):
     """Returns what a run learns from, as `make_batches` takes it."""
     if not run.teachers:
         return None
-    each_shift = run.jitter or run.average_shifts
+    each_shift = run.jitter is not None or run.average_shifts
     shifts = (
         slice(None) if each_shift else slice(data.NO_SHIFT, data.NO_SHIFT + 1)
     )

@@ -42,7 +42,7 @@ class Study:
             seed,
             self.scale.teacher,
             len(self.train.labels),
-            jitter=True,
+            jitter="uniform",
         )
 
     def plan_teachers(self):
@@ -71,6 +71,10 @@ class Study:
                 **settings,
             },
         )
+
+    def plan_labels(self, seed):
+        """Returns the `Run` of the student that learns from labels."""
+        return self.plan_student(seed, HARD, self.scale.hard, soft=False)
 
     def compare(self, planned):
         """Returns the `keras_distill.Comparison` of trained networks.

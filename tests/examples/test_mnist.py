@@ -317,7 +317,10 @@ def test_what_decides_on_a_run_is_in_its_key(mnist, runs, tmp_path):
         dataclasses.replace(run, train_size=1000),
         dataclasses.replace(run, classes=(1, 2)),
         dataclasses.replace(run, temperature=4.0),
-        dataclasses.replace(run, jitter=True),
+        dataclasses.replace(run, jitter="uniform"),
+        dataclasses.replace(run, average_shifts=True),
+        dataclasses.replace(run, width=30),
+        dataclasses.replace(run, fraction=0.1),
         dataclasses.replace(run, alpha=0.9),
         dataclasses.replace(run, teachers=()),
         dataclasses.replace(run, teachers=study.plan_teachers()),
@@ -363,7 +366,7 @@ def test_shifts(data):
     np.testing.assert_array_equal(shifted[data.NO_SHIFT], images[data.NO_SHIFT])
 
 
-@pytest.mark.parametrize("jitter", [False, True])
+@pytest.mark.parametrize("jitter", [None, "uniform", "triangular"])
 def test_batches(data, training, jitter):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (70, 28, 28), "uint8")
@@ -432,7 +435,7 @@ def test_steps_of_an_epoch(training):
 
 def test_a_teacher_that_diverges_teaches_nobody(runs, tmp_path):
     recipe = runs.Recipe(1, optimizer="sgd", learning_rate=1e30)
-    run = runs.Run("teacher", 0, recipe, 200, jitter=True)
+    run = runs.Run("teacher", 0, recipe, 200, jitter="uniform")
     with pytest.raises(RuntimeError, match="became NaN"):
         run.run(tmp_path)
     assert not run.is_finished(tmp_path)
@@ -463,15 +466,28 @@ def test_search_compares_settings_on_validation_images(
                 search.CHOSEN: {},
                 "hardly any": {"learning_rate": 1e-4, "epochs": 0.1},
             },
-            "student, distilled": {"two teachers": {"ensemble": True}},
+            "student, distilled": {
+                search.CHOSEN: {},
+                "two teachers": {"ensemble": True},
+            },
         },
     )
     results = call(mnist, tmp_path, "search", "--split", "validation")
     assert results["images"] == {"trained on": 2000, "judged on": 5000}
     found = results["experiments"]["search"]
     hard = found["student, labels"]
-    assert hard[search.CHOSEN][0] < hard["hardly any"][0] / 3
-    assert found["student, distilled"]["two teachers"] < hard[search.CHOSEN]
+    chosen, hardly = (
+        hard[name]["errors"][0] for name in (search.CHOSEN, "hardly any")
+    )
+    assert chosen < hardly / 3
+    assert hard[search.CHOSEN]["p_values"] == [1.0]
+    (loss,), (worse,) = (
+        hard[name]["crossentropy"] for name in (search.CHOSEN, "hardly any")
+    )
+    # That of a guess is log 10.
+    assert 0 < loss < worse < np.log(10)
+    assert hard["hardly any"]["p_values"][0] < 1e-6
+    assert found["student, distilled"]["two teachers"]["errors"][0] < chosen
     table = tmp_path / "tiny" / "validation" / "search.md"
     assert "| student, labels | hardly any |" in table.read_text()
     # The paper's figures are of the test images.
@@ -503,6 +519,53 @@ def test_variance_of_the_gradient(experiments):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_small_shifts_are_drawn_more_often(data):
+    """The sum of two draws from -1, 0 and 1 in each direction."""
+    numbers = data.draw_shifts([0, 1], 90000, "triangular").numpy()
+    assert {*numbers} == set(range(25))
+    weights = np.array([1, 2, 3, 2, 1]) / 9
+    np.testing.assert_allclose(
+        np.bincount(numbers).reshape(5, 5) / 90000,
+        np.outer(weights, weights),
+        atol=4e-3,
+    )
+    with pytest.raises(ValueError, match="Received: gaussian"):
+        data.draw_shifts([0, 1], 5, "gaussian")
+
+
+@pytest.mark.parametrize("jitter", [None, "uniform"])
+@pytest.mark.parametrize("average_shifts", [False, True])
+def test_what_teachers_say_is_averaged(runs, tmp_path, jitter, average_shifts):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 25, 8, 10)).astype("float32")
+    teachers = []
+    for seed in range(2):
+        teacher = runs.Run("teacher", seed, runs.Recipe(1), 8, jitter="uniform")
+        folder = teacher.find_folder(tmp_path)
+        folder.mkdir()
+        np.save(folder / "soft_targets.npy", logits[seed])
+        teachers.append(teacher)
+    run = runs.Run(
+        "student",
+        0,
+        runs.Recipe(1),
+        8,
+        width=30,
+        teachers=tuple(teachers),
+        jitter=jitter,
+        average_shifts=average_shifts,
+    )
+    chosen = np.array([1, 4, 6])
+    found = runs.average_soft_targets(run, chosen, tmp_path)
+    both = logits.mean(axis=0)[:, chosen]
+    if average_shifts:
+        expected = both.mean(axis=0, keepdims=True)
+    else:
+        # Number 12 of 25 is no shift.
+        expected = both[12:13] if jitter is None else both
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_a_share_of_the_images_has_all_classes_alike(mnist, runs, tmp_path):
     study = mnist.make_study(
         mnist.parse_arguments(["--scale", "tiny", "--output", str(tmp_path)])
@@ -521,9 +584,21 @@ def test_a_share_of_the_images_has_all_classes_alike(mnist, runs, tmp_path):
     assert not np.array_equal(drawn[0], drawn[2])
 
 
-def test_the_page_shows_what_was_measured(mnist, experiments, tmp_path):
-    page = ROOT / "docs" / "mnist"
-    results = json.loads((page / "results.json").read_text())["experiments"]
+@pytest.fixture(scope="module")
+def page():
+    return ROOT / "docs" / "mnist"
+
+
+@pytest.fixture(scope="module")
+def shown(page):
+    """What was measured for the page."""
+    return json.loads((page / "results.json").read_text())
+
+
+def test_the_page_shows_what_was_measured(
+    mnist, experiments, page, shown, tmp_path
+):
+    results = shown["experiments"]
     assert set(results) == set(experiments)
     for name, found in results.items():
         table = experiments[name].show(found, tmp_path)
@@ -534,6 +609,15 @@ def test_the_page_shows_what_was_measured(mnist, experiments, tmp_path):
     assert (page / "paper.md").read_text() == table + "\n"
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert {path.name for path in page.glob("*.png")} == pictures
+
+
+def test_the_page_shows_what_was_searched(import_example, page, tmp_path):
+    search = import_example("_mnist.experiments.search")
+    shown = json.loads((page / "search.json").read_text())
+    assert "--split validation" in shown["command"]
+    assert shown["images"] == {"trained on": 55000, "judged on": 5000}
+    table = search.show(shown["experiments"]["search"], tmp_path)
+    assert (page / "search.md").read_text() == table + "\n"
 
 
 @pytest.mark.parametrize(

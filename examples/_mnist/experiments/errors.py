@@ -31,26 +31,24 @@ def measure(study):
 
 def show(results, folder):
     """Returns the table in Markdown."""
-    p_values = [
-        each["p_value"] for rows in results["mcnemar"].values() for each in rows
-    ]
+    without, with_jitter = (
+        max(each["p_value"] for each in seeds)
+        for seeds in results["mcnemar"].values()
+    )
     return (
         f"{results['table']}\n\nMcNemar's test of each seed, distilled against "
-        "labels, both without jitter and both with: the largest p is "
-        f"{max(p_values):.2g}."
+        f"labels: p is {without:.2g} at most without jitter, and "
+        f"{with_jitter:.2g} with it."
     )
 
 
 def _rows(study, seed):
     """Returns the `Run` of each row of the table."""
-    scale = study.scale
     return {
         TEACHER: study.plan_teacher(seed),
-        HARD: study.plan_student(seed, HARD, scale.hard, soft=False),
+        HARD: study.plan_labels(seed),
         SOFT: plan_distilled(study, seed),
-        HARD_JITTER: study.plan_student(
-            seed, HARD_JITTER, scale.hard_jitter, soft=False, jitter=True
-        ),
+        HARD_JITTER: plan_labels_on_shifts(study, seed),
         SOFT_JITTER: plan_distilled_on_shifts(study, seed),
     }
 
@@ -60,8 +58,19 @@ def plan_distilled(study, seed):
     return study.plan_student(seed, SOFT, study.scale.soft)
 
 
+def plan_labels_on_shifts(study, seed):
+    """Returns the `Run` of the student that sees labels of shifted images."""
+    return study.plan_student(
+        seed,
+        HARD_JITTER,
+        study.scale.hard_jitter,
+        soft=False,
+        jitter="uniform",
+    )
+
+
 def plan_distilled_on_shifts(study, seed):
     """Returns the `Run` of the student that sees what its teacher saw."""
     return study.plan_student(
-        seed, SOFT_JITTER, study.scale.soft_jitter, jitter=True
+        seed, SOFT_JITTER, study.scale.soft_jitter, jitter="uniform"
     )

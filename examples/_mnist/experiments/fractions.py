@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from _mnist.figures import save_errors
 from _mnist.study import HARD
 from _mnist.study import SOFT
 from keras_distill import plots
@@ -38,8 +39,7 @@ def show(results, folder):
         for name in (HARD, SOFT)
     }
     figure = plots.error_against_examples(errors, "errors")
-    figure.axes[0].set_yscale("log")
-    figure.savefig(folder / "fractions.png", dpi=150)
+    save_errors(figure, folder / "fractions.png")
     return format_markdown(
         [
             ["training images", *errors],

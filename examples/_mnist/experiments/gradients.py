@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from _mnist import data
 from _mnist import runs
+from _mnist.figures import save_errors
 from _mnist.study import HARD
 from _mnist.study import SOFT
 from keras_distill import plots
@@ -56,8 +57,7 @@ def show(results, folder):
         for name, row in results["errors"].items()
     }
     figure = plots.error_against_learning_rate(errors, "errors")
-    figure.axes[0].set_yscale("log")
-    figure.savefig(folder / "learning_rates.png", dpi=150)
+    save_errors(figure, folder / "learning_rates.png")
     variance = format_markdown(
         [
             ["variance of the gradient / squared mean", *results["variance"]],

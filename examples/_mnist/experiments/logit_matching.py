@@ -30,8 +30,8 @@ def measure(study):
     images = data.scale(study.train.images[:IMAGES])
     for run in plan(study):
         students = {
-            "before training": runs.build(run),
-            "after training": run.load(study.root),
+            STAGES[0]: runs.build(run),
+            STAGES[1]: run.load(study.root),
         }
         (teacher,) = run.teachers
         shifts = teacher.load_soft_targets(study.root)

@@ -2,6 +2,7 @@
 
 import math
 
+from _mnist.figures import save_errors
 from _mnist.study import SOFT
 from keras_distill import plots
 from keras_distill.tables import format_markdown
@@ -34,8 +35,7 @@ def show(results, folder):
         for width, row in results.items()
     }
     figure = plots.error_against_temperature(errors, "errors")
-    figure.axes[0].set_yscale("log")
-    figure.savefig(folder / "temperatures.png", dpi=150)
+    save_errors(figure, folder / "temperatures.png")
     return format_markdown(
         [
             ["T", *errors],

@@ -1,0 +1,10 @@
+"""Figures that several experiments have."""
+
+
+def save_errors(figure, path):
+    """Writes a figure of errors, with a logarithmic axis of plain numbers."""
+    ax = figure.axes[0]
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("{x:g}")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
