@@ -69,8 +69,12 @@ def main(argv=None):
             arguments.workers,
         )
     held_out = () if study.held_out is None else ("--held-out", study.held_out)
+    name = study.held_out or "all-speakers"
+    # Its results stay when the recipe changes.
+    if set(experiments) <= set(SEARCH):
+        name += "-search"
     return write_results(
-        folder / (study.held_out or "all-speakers"),
+        folder / name,
         [
             *("python", "examples/speech.py"),
             *("--scale", arguments.scale, *held_out),
@@ -97,6 +101,10 @@ def parse_arguments(argv):
     arguments.experiments = choose_experiments(
         parser, arguments.experiments, ALL | SEARCH, ALL
     )
+    if set(SEARCH) & set(arguments.experiments) and len(
+        arguments.experiments
+    ) > len(SEARCH):
+        parser.error("The search is not run together with what it is for.")
     return arguments
 
 

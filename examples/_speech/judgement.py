@@ -4,6 +4,7 @@ import dataclasses
 import typing
 
 import numpy as np
+from scipy import ndimage
 from scipy.special import log_softmax
 
 from _speech import decoding
@@ -110,15 +111,31 @@ class Judgement(Task):
             )
 
     def _tune(self, decoder, logits, strings, notify):
-        """Returns the scale and the penalty with the fewest word errors."""
-        errors = {}
+        """Returns the scale and the penalty with the fewest word errors.
+
+        Those next to them count, too, as many are about as good, and one of
+        them is the best by chance.
+        """
+        errors = []
         for number, scale in enumerate(self.scales):
-            for penalty in self.penalties:
-                errors[scale, penalty] = np.sum(
-                    decoder.count_errors(logits, strings, scale, penalty)
-                )
+            errors.append(
+                [
+                    decoder.count_errors(logits, strings, scale, penalty).sum()
+                    for penalty in self.penalties
+                ]
+            )
             notify((number + 1) / len(self.scales))
-        return min(errors, key=errors.get)
+        return self.choose(np.array(errors))
+
+    def choose(self, errors):
+        """Returns the scale and the penalty that are best by their errors.
+
+        Args:
+            errors: Array of shape `(scales, penalties)`.
+        """
+        smooth = ndimage.uniform_filter(np.float64(errors), 3, mode="nearest")
+        scale, penalty = np.unravel_index(smooth.argmin(), smooth.shape)
+        return self.scales[scale], self.penalties[penalty]
 
 
 class _Decoder(typing.NamedTuple):

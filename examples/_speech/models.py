@@ -137,6 +137,8 @@ class AcousticModel(Training):
         )
         if self.early_stopping:
             trained.load_weights(best)
+        if not all(np.isfinite(each).all() for each in model.get_weights()):
+            raise RuntimeError("The weights of a network became NaN.")
         return model
 
     def load_history(self, root):
@@ -206,12 +208,9 @@ def load_teacher(models, root):
 
 def predict(model, strings, temperature=1.0):
     """Returns the logits of all frames, of shape `(frames, 81)`."""
-    logits = keras_distill.predict_logits(
+    return keras_distill.predict_logits(
         model, _make_frames(strings), temperature=temperature, verbose=0
     )
-    if not np.isfinite(logits).all():
-        raise RuntimeError("The weights of a network became NaN.")
-    return logits
 
 
 def _make_frames(strings, with_labels=False):

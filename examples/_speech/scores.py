@@ -1,6 +1,7 @@
-"""Frame accuracy and word error rate, with intervals by recording."""
+"""Frame accuracy and word error rate, with their intervals."""
 
 import itertools
+import typing
 
 import jiwer
 import numpy as np
@@ -40,16 +41,30 @@ def count_word_errors(references, hypotheses):
     return np.concatenate(errors)
 
 
-def bootstrap(values, recordings, statistic=lambda rate: rate, seed=0):
-    """Returns the 95 % interval of a rate, by resampling recordings.
+class Units(typing.NamedTuple):
+    """What frames or words come from.
 
-    Words of one recording, in other strings and noise, and the frames of one,
-    are not independent of each other: whole recordings are drawn.
+    Args:
+        recordings: Integer array: the recording of each.
+        strings: Integer array: the string of each.
+    """
+
+    recordings: np.ndarray
+    strings: np.ndarray
+
+
+def bootstrap(values, units, statistic=lambda rate: rate, seed=0):
+    """Returns the 95 % interval of a rate: recordings and strings are drawn.
+
+    What comes from one recording is not independent, nor is what is in one
+    string, which has its noise. Both are drawn, and each number counts as often
+    as its recording is drawn, times as often as its string is. (Owen, "The
+    pigeonhole bootstrap", 2007.)
 
     Args:
         values: Array of numbers, of which the mean is the rate. Or several, of
             shape `(rates, numbers)`.
-        recordings: Array of the recording that each number belongs to.
+        units: `Units` of the numbers.
         statistic: Function of the rates to what the interval is of. Defaults
             to the only one.
         seed: Integer.
@@ -57,16 +72,28 @@ def bootstrap(values, recordings, statistic=lambda rate: rate, seed=0):
     Returns:
         Tuple of the two ends.
     """
-    names, which = np.unique(recordings, return_inverse=True)
-    counts = np.bincount(which)
     random = np.random.default_rng(seed)
-    drawn = random.integers(len(names), size=(_RESAMPLES, len(names)))
-    counts = counts[drawn].sum(axis=-1)
-    rates = [
-        np.bincount(which, weights=each)[drawn].sum(axis=-1) / counts
-        for each in np.atleast_2d(values)
-    ]
+    places, weights = [], []
+    for each in units:
+        names, which = np.unique(each, return_inverse=True)
+        places.append(which)
+        count = len(names)
+        weights.append(
+            random.multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+        )
+    shape = [each.shape[1] for each in weights]
+    flat = np.ravel_multi_index(places, shape)
+
+    def add_up(numbers):
+        """Returns their sum in each resample."""
+        sums = np.bincount(flat, numbers, np.prod(shape)).reshape(shape)
+        by_recording, by_string = weights
+        return np.sum((by_recording @ sums) * by_string, axis=-1)
+
+    values = np.atleast_2d(values)
+    counts = add_up(np.ones(values.shape[-1]))
     tail = (1 - _LEVEL) / 2
+    rates = [add_up(each) / counts for each in values]
     ends = np.quantile(statistic(*rates), [tail, 1 - tail])
     return tuple(float(each) for each in ends)
 
@@ -92,65 +119,85 @@ def describe(judged, strings):
         "development": [float(each.development) for each in judged],
         "frames": [float(np.mean(each.right)) for each in judged],
         "frames_interval": bootstrap(
-            _average(judged, "right"), _find_recordings(strings)
+            _average(judged, "right"), _find_units_of_frames(strings)
         ),
         "speech": [float(np.mean(each.right[spoken])) for each in judged],
         "word_error_rate": [float(np.mean(each.errors)) for each in judged],
         "word_error_rate_interval": bootstrap(
-            _average(judged, "errors"), _find_words(strings)
+            _average(judged, "errors"), _find_units_of_words(strings)
         ),
         "decoders": [[each.scale, each.penalty] for each in judged],
         "on_the_edge": sum(each.on_the_edge for each in judged),
     }
 
 
-def compare(judged, others, strings):
+def compare(judged, others, strings, seeds):
     """Compares two systems on the same test strings.
 
     Args:
-        judged: List of the `Judged`s of a system's networks.
+        judged: List of the `Judged`s of a system's networks, as many of each
+            seed, one seed after the other.
         others: Those of the other system.
         strings: The test `Strings`.
+        seeds: Number of seeds.
 
     Returns:
         Dict of the differences of the mean shares of `frames` that are right
-        and of the mean `word_error_rate`s, both with their interval. Its
-        recordings are drawn for both systems at once.
+        and of the mean `word_error_rate`s, each with its interval, for which
+        the same is drawn for both systems, and by seeds.
     """
-    frames, words = (
-        _average(judged, name) - _average(others, name)
-        for name in ("right", "errors")
-    )
-    return {
-        "frames": float(np.mean(frames)),
-        "frames_interval": bootstrap(frames, _find_recordings(strings)),
-        "word_error_rate": float(np.mean(words)),
-        "word_error_rate_interval": bootstrap(words, _find_words(strings)),
-    }
+    found = {}
+    for key, name, find_units in (
+        ("frames", "right", _find_units_of_frames),
+        ("word_error_rate", "errors", _find_units_of_words),
+    ):
+
+        def subtract(pair, name=name):
+            ours, theirs = (_average(each, name) for each in pair)
+            return ours - theirs
+
+        difference = subtract((judged, others))
+        found |= {
+            key: float(np.mean(difference)),
+            f"{key}_interval": bootstrap(difference, find_units(strings)),
+            f"{key}_by_seed": [
+                float(np.mean(subtract(each)))
+                for each in _split_seeds((judged, others), seeds)
+            ],
+        }
+    return found
 
 
-def measure_share(low, judged, high, strings):
+def measure_share(low, judged, high, strings, seeds):
     """Returns how far a system is on the way from one to another.
 
     Args:
-        low: List of the `Judged`s of the lower system's networks.
+        low: List of the `Judged`s of the lower system's networks, as many of
+            each seed, one seed after the other.
         judged: Those of the one between.
         high: Those of the higher one.
         strings: The test `Strings`.
+        seeds: Number of seeds.
 
     Returns:
         Dict with the `share` of the difference of the mean shares of right
-        frames, and its `interval`. Its recordings are drawn for all three at
-        once.
+        frames, its `interval`, for which the same is drawn for all three, and
+        the shares `by_seed`.
     """
 
     def divide(low, between, high):
         return (between - low) / (high - low)
 
-    right = [_average(each, "right") for each in (low, judged, high)]
+    def measure(systems):
+        right = [_average(each, "right") for each in systems]
+        return right, float(divide(*map(np.mean, right)))
+
+    systems = (low, judged, high)
+    right, share = measure(systems)
     return {
-        "share": float(divide(*map(np.mean, right))),
-        "interval": bootstrap(right, _find_recordings(strings), divide),
+        "share": share,
+        "interval": bootstrap(right, _find_units_of_frames(strings), divide),
+        "by_seed": [measure(each)[1] for each in _split_seeds(systems, seeds)],
     }
 
 
@@ -159,13 +206,29 @@ def _average(judged, name):
     return np.mean([getattr(each, name) for each in judged], axis=0)
 
 
-def _find_words(strings):
-    """Returns the recording of each word."""
-    return np.concatenate(strings.spoken)
+def _split_seeds(systems, seeds):
+    """Returns a list of the networks of all systems for each seed."""
+    parts = [np.array_split(np.arange(len(each)), seeds) for each in systems]
+    return [
+        [
+            [judged[place] for place in places]
+            for judged, places in zip(systems, each, strict=True)
+        ]
+        for each in zip(*parts, strict=True)
+    ]
 
 
-def _find_recordings(strings):
-    """Returns the recording of each frame.
+def _find_units_of_words(strings):
+    """Returns the `Units` of each word."""
+    counts = [len(each) for each in strings.spoken]
+    return Units(
+        np.concatenate(strings.spoken),
+        np.repeat(np.arange(len(counts)), counts),
+    )
+
+
+def _find_units_of_frames(strings):
+    """Returns the `Units` of each frame.
 
     Frames between the words go with the first recording of the string.
     """
@@ -175,4 +238,5 @@ def _find_recordings(strings):
     ):
         part = found[start:end]
         part[part < 0] = spoken[0]
-    return found
+    lengths = np.diff(strings.starts)
+    return Units(found, np.repeat(np.arange(len(lengths)), lengths))

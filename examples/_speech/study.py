@@ -34,7 +34,8 @@ class Scale:
         epochs: Passes over all copies of a baseline.
         student_epochs: Those of a student.
         control_epochs: Those of the networks that learn from labels and are
-            compared with the student. The best number is chosen.
+            compared with the student, whose number is among them. The best
+            number is chosen.
         small_epochs: Passes over a share of the data, with soft targets.
         small_control_epochs: Those of the networks that learn from labels
             there. The best number is chosen.
@@ -71,7 +72,7 @@ SCALES = {
         members=10,
         copies=8,
         development_copies=2,
-        test_copies=4,
+        test_copies=16,
         test_seed=3,
         epochs=4,
         student_epochs=12,
@@ -225,12 +226,15 @@ class Study:
             self._load(judgements),
             self._load(others),
             self.test.load(self.root),
+            self.scale.seeds,
         )
 
     def measure_share(self, low, judgements, high):
         """Returns the share of the way from low to high, as a dict."""
         return scores.measure_share(
-            *map(self._load, (low, judgements, high)), self.test.load(self.root)
+            *map(self._load, (low, judgements, high)),
+            self.test.load(self.root),
+            self.scale.seeds,
         )
 
     def find_best_epochs(self, sweep):

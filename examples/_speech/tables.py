@@ -80,6 +80,25 @@ def format_mean(values, form="{:.1f}"):
     return mean if len(values) == 1 else f"{mean} [{low}, {high}]"
 
 
+def format_by_seed(values, form="{:.1f}"):
+    """Returns the cell of what each seed gives, in percent."""
+    return ", ".join(form.format(100 * each) for each in values)
+
+
+def describe_decoders(systems):
+    """Returns a sentence on whether decoders were tuned widely enough.
+
+    Args:
+        systems: Dict from names to what `scores.describe` returns.
+    """
+    count = sum(len(each["decoders"]) for each in systems.values())
+    edge = sum(each["on_the_edge"] for each in systems.values())
+    return (
+        f"Of {count} decoders, {edge} have a scale or a penalty that is the "
+        "smallest or the largest that was tried."
+    )
+
+
 def format_interval(mean, interval, form="{:.1f}"):
     """Returns the cell of a mean and its interval, in percent."""
     low, high = (form.format(100 * end) for end in interval)

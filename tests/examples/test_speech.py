@@ -160,24 +160,53 @@ def test_word_errors_of_known_strings(parts):
     assert count([[1, 2]], [[]]).tolist() == [1, 1]
 
 
-def test_bootstrap_is_by_recording(parts):
-    bootstrap = parts("scores").bootstrap
+@pytest.mark.parametrize("unit", ["recordings", "strings"])
+def test_bootstrap_is_by_recording_and_string(parts, unit):
+    """Where one of them makes all of the difference, it is the usual one."""
+    scores = parts("scores")
     random = np.random.default_rng(0)
+    # Each of 100 strings has a word of each of 50 recordings, or the reverse.
     rates = random.uniform(size=50)
-    recordings = np.repeat(np.arange(50), 100)
-    wrong = (random.uniform(size=5000) < rates[recordings]).astype(int)
-    low, high = bootstrap(wrong, recordings)
+    which = np.repeat(np.arange(50), 100)
+    other = np.tile(np.arange(100), 50)
+    wrong = (random.uniform(size=5000) < rates[which]).astype(int)
+    units = (which, other) if unit == "recordings" else (other, which)
+    low, high = scores.bootstrap(wrong, scores.Units(*units))
     means = wrong.reshape(50, 100).mean(axis=-1)
     error = means.std(ddof=1) / np.sqrt(50)
     assert low == pytest.approx(means.mean() - 1.96 * error, abs=0.01)
     assert high == pytest.approx(means.mean() + 1.96 * error, abs=0.01)
-    # Far wider than if all were independent.
-    narrow = bootstrap(wrong, np.arange(5000))
-    assert high - low > 3 * (narrow[1] - narrow[0])
-    # Of a function of several rates, with the same recordings for all.
+    # Of a function of several rates, with the same draws for all.
     both = np.stack([wrong, 2 * wrong])
-    ratio = bootstrap(both, recordings, lambda low, high: high / low)
+    ratio = scores.bootstrap(
+        both, scores.Units(*units), lambda low, high: high / low
+    )
     assert ratio == pytest.approx((2, 2))
+
+
+def test_bootstrap_has_the_variance_of_both(parts):
+    """Of words whose errors are a recording's and a string's."""
+    scores = parts("scores")
+    random = np.random.default_rng(1)
+    recordings, strings = (each.ravel() for each in np.indices((80, 60)))
+    by_recording, by_string = random.normal(size=80), random.normal(size=60)
+    low, high = scores.bootstrap(
+        by_recording[recordings] + by_string[strings],
+        scores.Units(recordings, strings),
+    )
+    error = np.sqrt(np.var(by_recording) / 80 + np.var(by_string) / 60)
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+
+
+def test_a_decoder_is_chosen_by_those_around_it(parts, tmp_path):
+    module = parts("study")
+    study = module.Study(module.SCALES["tiny"], tmp_path)
+    task = study.plan_judgement(*study.plan_members(0))
+    errors = np.full((len(task.scales), len(task.penalties)), 50)
+    # One that is best by chance, and a valley.
+    errors[0, 0] = 20
+    errors[3:6, 5:8] = 25
+    assert task.choose(errors) == (task.scales[4], task.penalties[6])
 
 
 def test_a_share_of_the_way(parts):
@@ -198,12 +227,14 @@ def test_a_share_of_the_way(parts):
         )
 
     found = parts("scores").measure_share(
-        [judge(False, False, False, False)] * 2,
+        [judge(False, False, False, False)] * 4,
         [judge(True, False, False, False), judge(True, True, False, True)],
-        [judge(True, True, True, False)],
+        [judge(True, True, True, False)] * 2,
         strings,
+        seeds=2,
     )
     assert found["share"] == pytest.approx(2 / 3)
+    assert found["by_seed"] == pytest.approx([1 / 3, 1])
     # Twice the one recording: (3 / 4) / 1, or twice the other one.
     low, high = found["interval"]
     assert (low, high) == pytest.approx((0.25 / 0.5, 0.75 / 1))
@@ -322,7 +353,7 @@ def results(speech, output):
 def test_an_ensemble_is_better_than_its_members(results):
     systems = results["ensemble"]["systems"]
     frames = {name: np.mean(each["frames"]) for name, each in systems.items()}
-    assert [len(each["frames"]) for each in systems.values()] == [3, 1, 1, 1]
+    assert [len(each["frames"]) for each in systems.values()] == [3, 1, 1, 1, 1]
     assert frames["baseline"] > 0.2
     assert frames["ensemble"] > frames["baseline"]
     assert frames["student, distilled"] > 0.2
@@ -330,7 +361,7 @@ def test_an_ensemble_is_better_than_its_members(results):
         for name in ("frames", "word_error_rate"):
             low, high = each[f"{name}_interval"]
             assert low < np.mean(each[name]) < high
-    for lowest in ("baseline", "student, labels"):
+    for lowest in ("baseline", "labels, best number of epochs"):
         kept = results["ensemble"]["gain_kept"][lowest]
         assert kept["share"] == pytest.approx(
             (frames["student, distilled"] - frames[lowest])
@@ -338,6 +369,7 @@ def test_an_ensemble_is_better_than_its_members(results):
         )
         low, high = kept["interval"]
         assert low < kept["share"] < high
+        assert kept["by_seed"] == pytest.approx([kept["share"]])
 
 
 @needs_data
@@ -347,8 +379,13 @@ def test_the_control_is_chosen_on_development_strings(results):
     assert list(sweep) == ["8", "12", "16"]
     best = max(sweep, key=sweep.get)
     assert found["sweep"]["chosen"] == int(best)
-    control = found["systems"]["student, labels"]
-    assert np.mean(control["development"]) == pytest.approx(sweep[best])
+    for system, epochs in (
+        ("labels, best number of epochs", best),
+        # As many as the student has.
+        ("student, labels", "16"),
+    ):
+        reached = found["systems"][system]["development"]
+        assert np.mean(reached) == pytest.approx(sweep[epochs])
 
 
 @needs_data
@@ -362,6 +399,7 @@ def test_differences_are_those_of_the_systems(results):
             )
             low, high = each[f"{key}_interval"]
             assert low <= each[key] <= high
+            assert each[f"{key}_by_seed"] == pytest.approx([each[key]])
 
 
 @pytest.fixture(scope="module")
@@ -529,7 +567,7 @@ def test_results_are_written(results, output):
 def test_search(speech, output, results, parts, monkeypatch):
     """After the others, whose networks it shares. Of a few settings."""
     search = parts("experiments.search")
-    few = ("as chosen", "T = 1")
+    few = ("at first", "T = 1")
     for name in ("SETTINGS", "SMALL_SETTINGS"):
         settings = getattr(search, name).items()
         chosen = {each: change for each, change in settings if each in few}
@@ -538,7 +576,7 @@ def test_search(speech, output, results, parts, monkeypatch):
     found = speech.main(options.split())["experiments"]["search"]
     for setting, each in found["ensemble"].items():
         assert each["ensemble"] > np.mean(each["members"]), setting
-    chosen = found["ensemble"]["as chosen"]
+    first = found["ensemble"]["at first"]
     systems = results["ensemble"]["systems"]
     for name, system in (
         ("members", "baseline"),
@@ -546,14 +584,18 @@ def test_search(speech, output, results, parts, monkeypatch):
         ("student", "student, distilled"),
     ):
         np.testing.assert_allclose(
-            np.ravel(chosen[name]), systems[system]["development"]
+            np.ravel(first[name]), systems[system]["development"]
         )
-    assert found["ensemble"]["T = 1"]["members"] == chosen["members"]
-    assert found["ensemble"]["T = 1"]["student"] != chosen["student"]
+    assert found["ensemble"]["T = 1"]["members"] == first["members"]
+    assert found["ensemble"]["T = 1"]["student"] != first["student"]
     sweep = results["ensemble"]["sweep"]
     assert found["sweep"] == [sweep["chosen"], sweep["development"]]
-    table = (output / "tiny" / "all-speakers" / "search.md").read_text()
-    assert table.count("as chosen") == 2
+    # The results of the others are still there.
+    folder = output / "tiny"
+    kept = json.loads((folder / "all-speakers" / "results.json").read_text())
+    assert kept["experiments"] == results
+    table = (folder / "all-speakers-search" / "search.md").read_text()
+    assert table.count("at first") == 2
 
 
 @needs_data
@@ -586,6 +628,7 @@ def test_a_held_out_speaker(speech, parts, output, results):
         (["esemble"], "esemble"),
         (["--scale", "huge"], "--scale"),
         (["--held-out", "lucas"], "--held-out"),
+        (["search", "align"], "search"),
     ],
 )
 def test_bad_arguments(speech, capsys, arguments, message):

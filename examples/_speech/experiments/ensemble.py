@@ -12,6 +12,7 @@ TITLE = "An ensemble into one network"
 ENSEMBLE = "ensemble"
 STUDENT = "student, distilled"
 CONTROL = "student, labels"
+BEST = "labels, best number of epochs"
 
 # Frames of the training and of the test that are right, and the word error
 # rate, in percent.
@@ -49,7 +50,7 @@ def measure(study):
             name: study.measure_share(
                 planned[name], planned[STUDENT], planned[ENSEMBLE]
             )
-            for name in (BASELINE, CONTROL)
+            for name in (BASELINE, BEST)
         },
         "differences": {
             f"{ours} - {theirs}": study.compare(planned[ours], planned[theirs])
@@ -57,6 +58,7 @@ def measure(study):
                 (ENSEMBLE, BASELINE),
                 (STUDENT, BASELINE),
                 (STUDENT, CONTROL),
+                (STUDENT, BEST),
                 (STUDENT, ENSEMBLE),
             )
         },
@@ -64,7 +66,7 @@ def measure(study):
             each.name: each.load_history(study.root)
             for each in (
                 plan_student(study, 0),
-                plan_control(study, 0, max(study.scale.control_epochs)),
+                plan_control(study, 0, study.scale.student_epochs),
             )
         },
     }
@@ -85,6 +87,7 @@ def show(results, folder):
     return "\n\n".join(
         (
             tables.format_systems(results["systems"], _PAPER),
+            tables.describe_decoders(results["systems"]),
             _format_gain(kept),
             "Development frames that are right after so many epochs with "
             "labels, in percent: "
@@ -140,12 +143,15 @@ def _plan_systems(study):
     seeds = range(study.scale.seeds)
     sweep = plan_sweep(study)
     chosen, _ = study.find_best_epochs(sweep)
+    # For as many epochs as the student.
+    alike = sweep[study.scale.student_epochs]
     judge = study.plan_judgement
     return {
         BASELINE: [judge(each) for each in _list_members(study)],
         ENSEMBLE: [judge(*study.plan_members(seed)) for seed in seeds],
         STUDENT: [judge(plan_student(study, seed)) for seed in seeds],
-        CONTROL: [judge(each) for each in sweep[chosen]],
+        CONTROL: [judge(each) for each in alike],
+        BEST: [judge(each) for each in sweep[chosen]],
     }
 
 
@@ -156,6 +162,7 @@ def _format_gain(kept):
             [
                 "of the gain of the ensemble the student keeps, in %",
                 "here",
+                "each seed",
                 "paper",
             ],
             *(
@@ -164,6 +171,7 @@ def _format_gain(kept):
                     tables.format_interval(
                         each["share"], each["interval"], "{:.0f}"
                     ),
+                    tables.format_by_seed(each["by_seed"], "{:.0f}"),
                     f"{100 * _PAPER_SHARE:.0f}" if name == BASELINE else "",
                 ]
                 for name, each in kept.items()
@@ -176,15 +184,27 @@ def _format_differences(differences):
     """Returns the table of the differences of two systems."""
     return format_markdown(
         [
-            ["difference", "frames, in points", "word errors, in points"],
+            [
+                "difference",
+                "frames, in points",
+                "each seed",
+                "word errors, in points",
+                "each seed",
+            ],
             *(
                 [
                     name,
                     *(
-                        tables.format_interval(
-                            each[key], each[f"{key}_interval"], "{:+.1f}"
-                        )
+                        cell
                         for key in ("frames", "word_error_rate")
+                        for cell in (
+                            tables.format_interval(
+                                each[key], each[f"{key}_interval"], "{:+.1f}"
+                            ),
+                            tables.format_by_seed(
+                                each[f"{key}_by_seed"], "{:+.1f}"
+                            ),
+                        )
                     ),
                 ]
                 for name, each in differences.items()

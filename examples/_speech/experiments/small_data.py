@@ -70,6 +70,7 @@ def show(results, folder):
     return "\n\n".join(
         (
             tables.format_systems(results["systems"], _PAPER),
+            tables.describe_decoders(results["systems"]),
             _format_differences(results["fractions"]),
             _format_stopping(results["fractions"]),
         )
@@ -166,7 +167,9 @@ def _format_differences(fractions):
         [
             "share of the data",
             "soft targets - labels, in points",
+            "each seed",
             "of the gap to all data, in %",
+            "each seed",
             "paper",
             "development: labels, best epoch (of so many)",
         ]
@@ -182,9 +185,11 @@ def _format_differences(fractions):
                     difference["frames_interval"],
                     "{:+.1f}",
                 ),
+                tables.format_by_seed(difference["frames_by_seed"], "{:+.1f}"),
                 tables.format_interval(
                     recovered["share"], recovered["interval"], "{:.0f}"
                 ),
+                tables.format_by_seed(recovered["by_seed"], "{:.0f}"),
                 f"{100 * _PAPER_SHARES[name]:.0f}"
                 if name in _PAPER_SHARES
                 else "",
