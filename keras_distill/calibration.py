@@ -78,7 +78,8 @@ def match_class_prior(
 
     They are where `mean logsumexp(z + b) - prior . b` is smallest, which is
     convex, so that there is one solution, up to a constant that no softmax
-    sees. The constant is chosen so that the median shift is 0.
+    sees. The constant is chosen so that the median shift is 0. (The softmax is
+    that at temperature 1, whatever a `TemperatureSoftmax` serves at.)
 
     The prior has to be that of the inputs. Another one moves examples of
     classes that the model knows well into others.

@@ -89,8 +89,8 @@ class Distiller(MultiWorkerFit, keras.Model):
     Python function, pass `from_logits=False` to the distillation loss.
 
     Soft targets that are NaN or infinite stop `fit` with an error that names
-    the batch, before a weight changes. (Not with `jit_compile=True`: XLA drops
-    such checks.)
+    the batch, before a weight changes. (Not with TensorFlow under XLA, which
+    drops such checks: `jit_compile=True`, or `"auto"` on a GPU.)
 
     Example:
 
@@ -181,6 +181,7 @@ class Distiller(MultiWorkerFit, keras.Model):
         self._class_weight = None
         self._known_logits = None
         self._loss_is_whole = True
+        self._is_ensemble_mean = False
         self._building = False
         self.built = student.built
 
@@ -328,7 +329,8 @@ class Distiller(MultiWorkerFit, keras.Model):
             run_eagerly: As in `keras.Model.compile`.
             steps_per_execution: As in `keras.Model.compile`.
             jit_compile: As in `keras.Model.compile`. `"auto"`, the default,
-                is no XLA on a CPU with TensorFlow. On two cores XLA took 1.1
+                is no XLA on a CPU with TensorFlow, and XLA on a GPU, where
+                nothing then stops a step. On two cores of a CPU XLA took 1.1
                 times the CPU seconds of none for a dense student, 2.3 for a
                 convolutional one and 1.1 for one with dropout
                 (`python benchmarks/compile_options.py`).
@@ -453,10 +455,14 @@ class Distiller(MultiWorkerFit, keras.Model):
         self._assert_compile_called("fit")
         check_inputs(x, y)
         check_keys(y, self.output_names)
+        if isinstance(validation_data, list):
+            # As Keras does.
+            validation_data = tuple(validation_data)
         check_validation_data(validation_data, bool(self._distillation_metrics))
         check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             check_labels(validation_data[1], self.loss, self.student)
+            match_weights(*validation_data[1:])
         data = {
             "x": x,
             "y": y,
@@ -509,23 +515,55 @@ class Distiller(MultiWorkerFit, keras.Model):
         values = {} if self.loss is None else {"alpha": self.alpha}
         return {**values, **self._distillation.named_temperatures()}
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
         """Evaluates the student, as `keras.Model.evaluate` does.
 
         Args:
-            *args: As in `keras.Model.evaluate`.
-            **kwargs: As in `keras.Model.evaluate`. The data may have soft
-                targets of its own, as in `fit`.
+            x: As in `keras.Model.evaluate`.
+            y: As in `keras.Model.evaluate`. The data may have soft targets of
+                its own, as in `fit`.
+            batch_size: As in `keras.Model.evaluate`.
+            verbose: As in `keras.Model.evaluate`.
+            sample_weight: As in `keras.Model.evaluate`.
+            steps: As in `keras.Model.evaluate`.
+            callbacks: As in `keras.Model.evaluate`.
+            return_dict: As in `keras.Model.evaluate`.
+            **kwargs: As in `keras.Model.evaluate`.
 
         Returns:
             The logs, as a list or dict.
+
+        Raises:
+            ValueError: If there are weights that have nothing to weigh.
         """
         self._assert_compile_called("evaluate")
+        sample_weight = match_weights(y, sample_weight)
         if self._metrics_are_unbuilt():
             self.test_function = None
         self._check_temperatures()
         with self._check.explaining(), keeping_variables(self):
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(
+                x,
+                y,
+                batch_size=batch_size,
+                verbose=verbose,
+                sample_weight=sample_weight,
+                steps=steps,
+                callbacks=callbacks,
+                return_dict=return_dict,
+                **kwargs,
+            )
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Evaluates one batch, as `keras.Model.test_on_batch` does.
@@ -601,6 +639,7 @@ class Distiller(MultiWorkerFit, keras.Model):
         """Returns a batch with soft targets, as Keras's own step takes it."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._loss_is_whole = True
+        self._is_ensemble_mean = False
         self._check.count_batch()
         check_keys(y, self.output_names)
         labels, soft_targets = self._find_targets(x, y)
@@ -618,6 +657,7 @@ class Distiller(MultiWorkerFit, keras.Model):
     def _prepare_test(self, data):
         """Returns a batch, with soft targets where they are asked for."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._is_ensemble_mean = False
         self._check.count_batch()
         check_keys(y, self.output_names)
         labels, soft_targets = unpack_targets(y)
@@ -732,7 +772,10 @@ class Distiller(MultiWorkerFit, keras.Model):
             losses.append(alpha * soft_loss)
             # Here, as JAX hands on the outputs and not what is known of them.
             self._distillation_metrics.update(
-                soft_targets, y_pred, soft_sample_weight, terms
+                self._note_temperatures(soft_targets),
+                y_pred,
+                soft_sample_weight,
+                terms,
             )
         if labels is not None and self._compile_loss is not None:
             # Keras multiplies weights with a mask in place, in PyTorch.
@@ -876,7 +919,10 @@ class Distiller(MultiWorkerFit, keras.Model):
         if soft_targets is not None:
             if self._memory.in_use:
                 self._memory.mark(soft_targets)
-                soft_targets = self._note_temperatures(soft_targets)
+                self._is_ensemble_mean = (
+                    self._teacher is not None
+                    and self._teacher.averages_at_a_temperature
+                )
         elif self._teacher is not None:
             soft_targets = self._ask_teacher(x)
         elif self._y_is_soft_targets(y):
@@ -896,21 +942,17 @@ class Distiller(MultiWorkerFit, keras.Model):
         """Returns the teacher's soft targets of a batch, if there is one."""
         if self._teacher is None:
             return None
-        soft_targets = self._teacher(
+        self._is_ensemble_mean = self._teacher.averages_at_a_temperature
+        return self._teacher(
             x,
             self._distillation,
             self.output_names,
             look=functools.partial(self._check.look, "teacher"),
         )
-        return self._note_temperatures(soft_targets)
 
     def _note_temperatures(self, soft_targets):
         """Lets the metrics see where a mean holds that depends on it."""
-        if (
-            self._teacher is not None
-            and self._distillation_metrics
-            and self._teacher.averages_at_a_temperature
-        ):
+        if self._distillation_metrics and self._is_ensemble_mean:
             return self._distillation.with_temperatures(
                 soft_targets, self.output_names
             )

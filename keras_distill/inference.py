@@ -8,6 +8,7 @@ from keras_distill.backend import compile_inference
 from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.logits import call_model
 from keras_distill.logits import to_logits
+from keras_distill.logits import to_served_logits
 from keras_distill.losses import DistillationLoss
 from keras_distill.losses.temperature import check_temperature
 from keras_distill.teachers.ensemble import Ensemble
@@ -67,13 +68,15 @@ def predict_logits(
     return np.concatenate(logits)
 
 
-def compile_logits(model, from_logits, temperature=1.0):
+def compile_logits(model, from_logits, temperature=1.0, served=False):
     """Returns a compiled function of a batch of inputs.
 
     Args:
         model: As in `predict_logits`.
         from_logits: As in `predict_logits`.
         temperature: At which the members of an `Ensemble` are averaged.
+        served: Whether to divide by the serving temperature of a
+            `TemperatureSoftmax` at the end. Defaults to `False`.
 
     Returns:
         Function `inputs -> (logits, mask)`, where the mask is Keras's, of the
@@ -97,9 +100,8 @@ def compile_logits(model, from_logits, temperature=1.0):
                 "Expected a model with one output. Received one with "
                 f"{len(keras.tree.flatten(outputs))}"
             )
-        logits = to_logits(
-            outputs, from_logits, DistillationLoss.student_log_zero
-        )
+        find = to_served_logits if served else to_logits
+        logits = find(outputs, from_logits, DistillationLoss.student_log_zero)
         dtype = keras.backend.result_type(logits.dtype, "float32")
         return ops.cast(logits, dtype), get_keras_mask(outputs)
 

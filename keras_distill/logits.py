@@ -25,6 +25,7 @@ from keras_distill.layers import TemperatureSoftmax
 from keras_distill.layers import mask_logits
 
 _LOGITS = "_keras_distill_logits"
+_SERVED_AT = "_keras_distill_served_at"
 
 
 def call_model(model, inputs, **kwargs):
@@ -58,6 +59,7 @@ def _attach(output, softmax):
         output = softmax.serve()
         set_keras_mask(output, mask)
     mark(output, softmax.logits)
+    set_tensor_attr(output, _SERVED_AT, softmax.served_at)
     return output
 
 
@@ -107,6 +109,29 @@ def to_logits(outputs, from_logits=True, log_zero=None):
     return logits
 
 
+def to_served_logits(outputs, from_logits=True, log_zero=None):
+    """Returns logits whose softmax is what a model serves.
+
+    As `to_logits`, but of a model that ends in a `TemperatureSoftmax` they are
+    divided by its serving temperature.
+
+    Args:
+        outputs: As in `to_logits`.
+        from_logits: As in `to_logits`.
+        log_zero: As in `to_logits`.
+
+    Returns:
+        Tensor of logits, in the shape of `outputs`, with its Keras mask.
+    """
+    logits = to_logits(outputs, from_logits, log_zero)
+    temperature = get_tensor_attr(outputs, _SERVED_AT)
+    if temperature is None or temperature == 1.0:
+        return logits
+    served = logits / temperature
+    set_keras_mask(served, get_keras_mask(logits))
+    return served
+
+
 # Recording. The softmaxes of a model are replaced for the time of one call.
 # Two threads may call models that share a layer (the replicas of a
 # `tf.distribute.MirroredStrategy` do), so replacements are counted, and each
@@ -120,6 +145,8 @@ class _Softmax(typing.NamedTuple):
     logits: typing.Any
     # Computes the probabilities as they are served, if that is different.
     serve: typing.Callable | None = None
+    # The temperature that they are served at.
+    served_at: float = 1.0
 
 
 _lock = threading.Lock()
@@ -187,6 +214,14 @@ def ends_linearly(model):
     )
 
 
+def serves_softer(model):
+    """Whether a softmax in a model serves at another temperature than 1."""
+    return any(
+        isinstance(layer, TemperatureSoftmax) and layer.serving_temperature != 1
+        for layer in flatten_layers(model)
+    )
+
+
 def is_softmax_function(function):
     """Whether an activation is a softmax."""
     # Another thread may have replaced it already.
@@ -237,14 +272,18 @@ class _RecordingSoftmax:
 def _record_layer(layer, call):
     def recording_call(inputs, *args, **kwargs):
         probabilities = call(inputs, *args, **kwargs)
-        mask = kwargs.get("mask")
+        mask = args[0] if args else kwargs.get("mask")
+        logits = mask_logits(inputs, mask)
+        if not isinstance(layer, TemperatureSoftmax):
+            _record(probabilities, logits)
+            return probabilities
         serve = None
-        if isinstance(layer, TemperatureSoftmax) and kwargs.get("training"):
+        if kwargs.get("training"):
 
             def serve():
                 return call(inputs, mask=mask, training=False)
 
-        _record(probabilities, mask_logits(inputs, mask), serve)
+        _record(probabilities, logits, serve, layer.serving_temperature)
         return probabilities
 
     return recording_call

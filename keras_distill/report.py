@@ -11,6 +11,7 @@ from keras import ops
 from keras_distill import cost
 from keras_distill.inference import compile_logits
 from keras_distill.inference import show_progress
+from keras_distill.logits import serves_softer
 from keras_distill.losses.temperature import check_temperature
 from keras_distill.metrics import ExpectedCalibrationError
 from keras_distill.metrics import TeacherAgreement
@@ -312,17 +313,15 @@ def compare(
     if ignore_class is not None:
         check_integer("ignore_class", ignore_class, low=-math.inf)
     functions = {
-        name: compile_logits(model, from_logits)
+        name: compile_logits(model, from_logits, served=True)
         for name, model in models.items()
     }
-    # The mean of an ensemble is another one at another temperature.
     softened = {
         name: compile_logits(model, from_logits, temperature)
         for name, model in models.items()
-        if isinstance(model, Ensemble)
-        and model.averages_at_a_temperature
-        and temperature != 1
+        if temperature != 1
         and teacher is not None
+        and _has_logits_of_its_own(model)
     }
     scores = {
         name: _Scores(temperature, num_bins, name != teacher and bool(teacher))
@@ -476,6 +475,16 @@ def _unpack(batch):
             "data with sample weights"
         )
     return x, y
+
+
+def _has_logits_of_its_own(model):
+    """Whether the logits at a temperature are not those that are served.
+
+    The mean of an ensemble is another one at another temperature.
+    """
+    if isinstance(model, Ensemble):
+        return model.averages_at_a_temperature
+    return isinstance(model, keras.layers.Layer) and serves_softer(model)
 
 
 def _check_logits(logits):

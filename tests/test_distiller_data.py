@@ -188,3 +188,113 @@ def test_evaluation_with_soft_targets(data, make_model):
     assert set(logs) == {"loss", "soft_loss", "hard_loss"}
     for name, value in logs.items():
         np.testing.assert_allclose(trained[name], [value], rtol=1e-5)
+
+
+def make_masked_model(seed):
+    """Logits of each of four positions, of which zeros do not count."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(5, 3, mask_zero=True),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_weights_and_masks_are_those_of_each_loss(cache):
+    """Keras multiplies weights with a mask in place, in PyTorch."""
+    rng = np.random.default_rng(0)
+    x = np.array([[1, 2, 3, 4], [1, 2, 0, 0], [3, 0, 0, 0]], "int32")
+    y = rng.integers(0, 3, (3, 4))
+    weight = rng.uniform(0.5, 2.0, (3, 4)).astype("float32")
+    student, teacher = make_masked_model(0), make_masked_model(1)
+    hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    soft = keras_distill.losses.LogitMatching()
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        loss=hard,
+        distillation_loss=[
+            keras_distill.losses.SoftTargetKLDivergence(4.0),
+            soft,
+        ],
+    )
+    logs = distiller.fit(
+        x, y, sample_weight=weight, verbose=0, cache=cache
+    ).history
+    z, v = (
+        np.float64(model.predict(x, verbose=0)) for model in (student, teacher)
+    )
+    counts = x != 0
+
+    def average(values):
+        return np.sum((values * weight)[counts]) / counts.sum()
+
+    log_q = z - np.log(np.sum(np.exp(z), axis=-1, keepdims=True))
+    crossentropy = -np.take_along_axis(log_q, y[..., None], -1)[..., 0]
+    assert logs["hard_loss"][0] == pytest.approx(
+        average(crossentropy), rel=1e-5
+    )
+    gap = (z - z.mean(-1, keepdims=True)) - (v - v.mean(-1, keepdims=True))
+    assert logs["logit_matching"][0] == pytest.approx(
+        average(0.5 * np.mean(gap**2, axis=-1)), rel=1e-5
+    )
+
+
+def test_evaluation_weighs_or_refuses(data, make_model):
+    x, y = data
+    distiller = keras_distill.Distiller(
+        student=make_model(seed=1), teacher=make_model(seed=5)
+    )
+    distiller.compile("sgd", distillation_metrics=["teacher_kl_divergence"])
+    weight = np.float32(np.arange(len(x)) == 0)
+    first = distiller.evaluate(x[:1], y[:1], verbose=0, return_dict=True)
+    found = distiller.evaluate(
+        x, y, sample_weight=weight, verbose=0, return_dict=True
+    )
+    name = "teacher_kl_divergence"
+    assert found[name] == pytest.approx(first[name], rel=1e-5)
+    with pytest.raises(ValueError, match="drops `sample_weight`"):
+        distiller.evaluate(x, sample_weight=weight, verbose=0)
+    with pytest.raises(ValueError, match="drops `sample_weight`"):
+        distiller.fit(x, validation_data=(x, None, weight), verbose=0)
+
+
+def test_validation_data_in_a_list(data, make_model):
+    """Keras takes it for a tuple."""
+    x, y = data
+    logs = []
+    for kind in (tuple, list):
+        distiller = keras_distill.Distiller(
+            student=make_model(seed=1), teacher=make_model(seed=5)
+        )
+        distiller.compile("sgd", metrics=["accuracy"])
+        validation_data = kind([x, y])
+        logs.append(
+            distiller.fit(
+                x, shuffle=False, validation_data=validation_data, verbose=0
+            ).history
+        )
+    assert logs[0]["val_accuracy"] == logs[1]["val_accuracy"]
+
+
+def test_unlabelled_validation_is_refused_before_training(data, make_model):
+    x, y = data
+    student = make_model(seed=1)
+    distiller = keras_distill.Distiller(
+        student=student, teacher=make_model(seed=5)
+    )
+    distiller.compile("sgd", metrics=["accuracy"])
+    before = student.get_weights()
+    for unlabelled in (x, (x,)):
+        dataset = tf.data.Dataset.from_tensor_slices(unlabelled).batch(BATCH)
+        with pytest.raises(ValueError, match="`validation_data` with labels"):
+            distiller.fit(x, validation_data=dataset, verbose=0)
+    np.testing.assert_array_equal(student.get_weights()[0], before[0])
+    labelled = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    assert (
+        "val_accuracy"
+        in distiller.fit(x, validation_data=labelled, verbose=0).history
+    )

@@ -195,3 +195,16 @@ def test_temperature_softmax_that_is_not_the_output():
     np.testing.assert_array_equal(
         call_model(at_the_end, X, training=True), at_the_end(X)
     )
+
+
+def test_a_class_mask_by_position():
+    inputs, mask = keras.Input((5,)), keras.Input((5,), dtype="bool")
+    by_position = keras.layers.Softmax()(inputs, mask)
+    model = keras.Model([inputs, mask], by_position)
+    logits = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
+    kept = np.tile([True, True, False, True, True], (3, 1))
+    outputs = call_model(model, [logits, kept])
+    expected = softmax(np.where(kept, np.float64(logits), -np.inf), axis=-1)
+    np.testing.assert_allclose(
+        softmax(np.float64(to_logits(outputs)), axis=-1), expected, atol=1e-6
+    )

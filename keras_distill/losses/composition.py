@@ -97,6 +97,34 @@ class Distillation:
                 )
         return [next(iter(each.values()), 1.0) for each in by_output]
 
+    def axes(self, output_names):
+        """Returns the axis of the classes of each output.
+
+        Args:
+            output_names: As in `terms`.
+
+        Returns:
+            List of integers: -1 where there is no loss.
+
+        Raises:
+            ValueError: If the losses of an output have different ones.
+        """
+        by_output: list[set] = [set() for _ in output_names]
+        for output, loss, _ in self.terms(output_names):
+            by_output[output].add(loss.axis)
+        for axes in by_output:
+            if len(axes) > 1:
+                raise ValueError(
+                    "With a list of teachers all distillation losses of an "
+                    f"output need the same `axis`. Received: {sorted(axes)}"
+                )
+        return [next(iter(each), -1) for each in by_output]
+
+    def all_axes(self):
+        """Returns the axes of all losses."""
+        losses = keras.tree.flatten(self.losses)
+        return tuple(loss.axis for loss in losses if loss is not None)
+
     def with_temperatures(self, soft_targets, output_names):
         """Notes on an ensemble's means at which temperature they hold.
 

@@ -98,6 +98,9 @@ class DistillationLoss(keras.losses.Loss):
             y_true = to_logits(
                 y_true, self.teacher_from_logits, self.teacher_log_zero
             )
+        if sample_weight is not None:
+            # Keras multiplies it with a mask in place, in PyTorch.
+            sample_weight = ops.copy(ops.convert_to_tensor(sample_weight))
         return super().__call__(
             y_true,
             to_logits(y_pred, self.from_logits, self.student_log_zero),

@@ -5,6 +5,7 @@ from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.logits import to_logits
 from keras_distill.losses import DistillationLoss
 from keras_distill.metrics.weights import flatten_weighted
+from keras_distill.soft_targets import EnsembleTargets
 from keras_distill.soft_targets import is_compound
 from keras_distill.validation import check_flag
 
@@ -92,6 +93,10 @@ class DistillationMetric(keras.metrics.Mean):
                 self.teacher_from_logits is not False,
                 DistillationLoss.teacher_log_zero,
             )
+        elif isinstance(y_true, EnsembleTargets) and not hasattr(
+            self, "temperature"
+        ):
+            y_true = y_true.logits
         y_pred = _to_floats(
             y_pred,
             self.from_logits is not False,
@@ -105,7 +110,8 @@ class DistillationMetric(keras.metrics.Mean):
 
         Args:
             teacher: Logits, a float tensor of shape `(batch, ..., classes)`;
-                or `TopKTargets` or `EnsembleTargets`.
+                or `TopKTargets`; or, if the metric has a `temperature`,
+                `EnsembleTargets`.
             student_logits: Float tensor of the same shape.
 
         Returns:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_distill.logits import to_logits
+from keras_distill.logits import to_served_logits
 from keras_distill.losses.distillation_loss import LOG_SMALLEST
 
 
@@ -44,8 +44,11 @@ def to_class_ids(y_true, y_pred):
 
 
 def to_probabilities(y_pred, from_logits):
-    """Returns the probabilities of all classes, in float32 or wider."""
-    logits = to_logits(y_pred, from_logits, LOG_SMALLEST)
+    """Returns the probabilities of all classes, in float32 or wider.
+
+    Of a model that ends in a `TemperatureSoftmax` they are those it serves.
+    """
+    logits = to_served_logits(y_pred, from_logits, LOG_SMALLEST)
     logits = ops.convert_to_tensor(logits)
     dtype = keras.backend.result_type(logits.dtype, "float32")
     return ops.softmax(ops.cast(logits, dtype), axis=-1)

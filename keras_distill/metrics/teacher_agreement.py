@@ -3,7 +3,6 @@ from keras import ops
 
 from keras_distill.metrics.distillation_metric import DistillationMetric
 from keras_distill.outputs import shapes_agree
-from keras_distill.soft_targets import EnsembleTargets
 from keras_distill.soft_targets import TopKTargets
 from keras_distill.validation import check_integer
 
@@ -90,6 +89,4 @@ def _most_likely(teacher, axis):
     """Returns the teacher's most likely class of each sample."""
     if isinstance(teacher, TopKTargets):
         return teacher.classes[..., 0]
-    if isinstance(teacher, EnsembleTargets):
-        teacher = teacher.logits
     return ops.argmax(teacher, axis=axis)

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_distill.backend import after
+from keras_distill.backend.keras_internals import get_keras_mask
+from keras_distill.backend.keras_internals import set_keras_mask
 from keras_distill.logits import call_model
 from keras_distill.logits import mark
 from keras_distill.logits import to_logits
@@ -182,7 +184,12 @@ class Ensemble(keras.Model):
         return self.compute_logits(inputs)
 
     def compute_logits(
-        self, inputs, temperature=1.0, from_logits=None, look=None
+        self,
+        inputs,
+        temperature=1.0,
+        from_logits=None,
+        look=None,
+        axis=None,
     ):
         """Returns logits that mean the ensemble at a temperature.
 
@@ -196,6 +203,9 @@ class Ensemble(keras.Model):
             from_logits: Replaces that of the ensemble. Defaults to `None`.
             look: Function `(outputs, from_logits, axis)` that is shown each
                 output of each member. Defaults to `None`.
+            axis: Replaces that of the ensemble: a function that takes a
+                member's outputs and returns a list of one for each. Defaults
+                to `None`.
 
         Returns:
             Logits `v`, in the structure of a member's outputs, such that
@@ -218,23 +228,26 @@ class Ensemble(keras.Model):
                     if callable(temperature)
                     else [temperature] * len(means)
                 )
-            for output in keras.tree.flatten(outputs) if look else []:
-                look(output, from_logits, self.axis)
+                axes = axis(outputs) if axis else [self.axis] * len(means)
+            flat = flatten_like(structure, outputs_of_a_member=outputs)
+            for output, its_axis in zip(flat, axes, strict=True):
+                if look:
+                    look(output, from_logits, its_axis)
             means = [
                 self._add(position, inputs, *each, from_logits)
-                for each in zip(
-                    means,
-                    flatten_like(structure, outputs_of_a_member=outputs),
-                    temperatures,
-                    strict=True,
-                )
+                for each in zip(means, flat, temperatures, axes, strict=True)
             ]
-        for mean in means:
+        for mean, first in zip(
+            means, keras.tree.flatten(structure), strict=True
+        ):
+            set_keras_mask(mean, get_keras_mask(first))
             # Logits from here on, whatever the members' outputs were.
             mark(mean, ops.copy(mean))
         return keras.tree.pack_sequence_as(structure, means)
 
-    def _add(self, position, inputs, mean, outputs, temperature, from_logits):
+    def _add(
+        self, position, inputs, mean, outputs, temperature, axis, from_logits
+    ):
         """Adds one output of one member to the running mean."""
         if not keras.backend.is_float_dtype(outputs.dtype):
             raise ValueError(
@@ -248,9 +261,7 @@ class Ensemble(keras.Model):
         if self.combine == "geometric":
             return add_to_geometric_mean(mean, logits, weight)
         temperature = ops.cast(temperature, logits.dtype)
-        return add_to_arithmetic_mean(
-            mean, logits, weight, temperature, self.axis
-        )
+        return add_to_arithmetic_mean(mean, logits, weight, temperature, axis)
 
     def _weight(self, position, inputs, rank):
         """Returns the weight of a member, to be multiplied with its logits."""

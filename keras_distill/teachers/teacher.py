@@ -218,8 +218,16 @@ class Teacher:
                 names = name_outputs(outputs, output_names)
                 return distillation.temperatures(names)
 
+            def axes_of(outputs):
+                names = name_outputs(outputs, output_names)
+                return distillation.axes(names)
+
             return self.given.compute_logits(
-                inputs, temperatures_of, self.from_logits(distillation), look
+                inputs,
+                temperatures_of,
+                self.from_logits(distillation),
+                look,
+                axes_of if self._is_list else None,
             )
         if isinstance(self.given, keras.layers.Layer):
             return call_model(self.given, inputs, training=False)

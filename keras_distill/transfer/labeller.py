@@ -62,6 +62,7 @@ class Labeller(keras.Model):
             fingerprint_arrays(weights or []),
             self.temperatures(),
             self.teacher.from_logits(self._distillation),
+            self._distillation.all_axes(),
         )
 
 

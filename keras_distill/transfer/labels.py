@@ -49,7 +49,7 @@ def check_inputs(x, y):
 
 
 def check_validation_data(validation_data, asks_teacher):
-    """Refuses arrays without labels, before an epoch is trained.
+    """Refuses data without labels, before an epoch is trained.
 
     Args:
         validation_data: The argument of `fit`.
@@ -60,9 +60,12 @@ def check_validation_data(validation_data, asks_teacher):
     """
     if validation_data is None or asks_teacher:
         return
-    is_tuple = isinstance(validation_data, tuple)
-    if (is_tuple and len(validation_data) == 1) or (
-        not is_tuple and can_convert_arrays(validation_data)
+    # Of a `tf.data.Dataset` it is known what a batch is.
+    batch = getattr(validation_data, "element_spec", validation_data)
+    is_tuple = isinstance(batch, tuple)
+    if (is_tuple and len(batch) == 1) or (
+        not is_tuple
+        and (batch is not validation_data or can_convert_arrays(batch))
     ):
         raise ValueError(
             "Expected `validation_data` with labels, `(x, y)`; without them "
@@ -103,6 +106,11 @@ def _is_sparse(loss):
     if isinstance(loss, str):
         return loss in _SPARSE
     return isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+
+
+def _find_axis(loss):
+    """Returns the axis of the classes, which Keras keeps for itself."""
+    return getattr(loss, "_fn_kwargs", {}).get("axis", -1)
 
 
 def _takes_probabilities(loss):
@@ -146,7 +154,7 @@ def check_labels(y, loss, student):
     ):
         return
     labels = np.asarray(ops.convert_to_numpy(labels))
-    classes = outputs[0].shape[-1]
+    classes = outputs[0].shape[_find_axis(loss)]
     if labels.dtype.kind not in "iufb" or np.any(labels != np.round(labels)):
         raise ValueError(
             f"Expected labels to be integers from 0 to {classes - 1}. "
@@ -190,8 +198,9 @@ def require_classes(labels, y_pred, loss, output_names):
     ):
         if not _is_sparse(loss_of_output) or labels_of_output is None:
             continue
+        classes = output.shape[_find_axis(loss_of_output)]
         known = ops.logical_and(
-            labels_of_output >= 0, labels_of_output < output.shape[-1]
+            labels_of_output >= 0, labels_of_output < classes
         )
         ignored = getattr(loss_of_output, "ignore_class", None)
         if ignored is not None:

@@ -21,8 +21,12 @@ BUDGET = 2**32
 # At the peak there are the batches that `predict` joins, the whole, and the
 # tensors that `fit` makes of it.
 _COPIES = 4
-# The teacher keeps no activations for a gradient: its batches may be larger.
-_SMALLEST_BATCH = 256
+# The teacher keeps no activations for a gradient: its batches may be larger
+# than those of the training, so many times, up to so many examples.
+_BATCHES = 8
+_LARGER_BATCH = 256
+# Of `fit`.
+_DEFAULT_BATCH = 32
 
 
 class Labelled(typing.NamedTuple):
@@ -93,7 +97,7 @@ class Memory:
             with keeping_variables(labeller):
                 soft_targets = labeller.predict(
                     x,
-                    batch_size=max(batch_size or 0, _SMALLEST_BATCH),
+                    batch_size=_choose_batch_size(batch_size),
                     verbose=verbose,
                 )
             keras.tree.map_structure(_check_finite, soft_targets)
@@ -224,6 +228,16 @@ def estimate_bytes(x, labeller):
         _count_bytes(each.dtype) * examples * math.prod(each.shape[1:])
         for each in outputs
     )
+
+
+def _choose_batch_size(batch_size):
+    """Returns how many examples the teacher labels at a time.
+
+    Args:
+        batch_size: That of the training, or `None`.
+    """
+    batch_size = batch_size or _DEFAULT_BATCH
+    return max(batch_size, min(_BATCHES * batch_size, _LARGER_BATCH))
 
 
 def _count_bytes(dtype):

@@ -44,12 +44,12 @@ def unpack_weights(sample_weight):
     return sample_weight, sample_weight
 
 
-def match_weights(y, sample_weight):
+def match_weights(y, sample_weight=None):
     """Returns sample weights that Keras will not drop or refuse.
 
     Args:
-        y: The argument of `fit`.
-        sample_weight: The argument of `fit`.
+        y: The argument of `fit` or `evaluate`.
+        sample_weight: The argument of `fit` or `evaluate`.
 
     Raises:
         ValueError: If there is no `y` that they could weigh, or they are not

@@ -517,3 +517,41 @@ def test_unlabelled_batches_are_not_compiled_anew(data, make_model):
     assert (distiller.train_function, distiller.test_function) == steps
     logs = distiller.train_on_batch(x, y, return_dict=True)
     assert "accuracy" in logs
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_metrics_do_not_change_what_is_minimized(data, make_model, cache):
+    """Of an ensemble's mean, with a loss that has no temperature."""
+    x, y = data
+    teachers = [make_model(seed=5), make_model(seed=6)]
+
+    class LargestGap(metrics.DistillationMetric):
+        def measure(self, teacher, student_logits):
+            gap = keras.ops.abs(teacher - student_logits)
+            return keras.ops.max(gap, axis=self.axis)
+
+    logs = []
+    for measured in (None, ["teacher_agreement", LargestGap(name="gap")]):
+        distiller = compile_distiller(
+            make_model(seed=1),
+            teachers,
+            distillation_loss=[
+                losses.SoftTargetCrossentropy(4.0),
+                losses.LogitMatching(),
+            ],
+            distillation_metrics=measured,
+        )
+        logs.append(
+            distiller.fit(x, y, shuffle=False, verbose=0, cache=cache).history
+        )
+    for name, values in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], values, rtol=1e-6)
+    of_members = [
+        softmax(np.float64(each.predict(x, verbose=0)) / 4, axis=-1)
+        for each in teachers
+    ]
+    v = 4 * np.log(np.mean(of_members, axis=0))
+    z = np.float64(make_model(seed=1).predict(x, verbose=0))
+    np.testing.assert_allclose(
+        logs[1]["gap"], np.mean(np.max(np.abs(v - z), axis=-1)), rtol=1e-5
+    )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import log_softmax
 from scipy.special import softmax
 
 import keras_distill
@@ -403,3 +404,57 @@ def test_dtype_and_temperature_are_those_given():
     assert keras.backend.standardize_dtype(metric.result().dtype) == "float64"
     with pytest.raises(AttributeError):
         metrics.TeacherKLDivergence(2.0).temperature = 4.0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_calibration_is_that_of_what_is_served(data, make_model, training):
+    """At the serving temperature, as an exported student has it."""
+    x, y = data
+    rng = np.random.default_rng(3)
+    student = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(5),
+            keras_distill.TemperatureSoftmax(8.0, serving_temperature=3.0),
+        ]
+    )
+    kernel = 4 * rng.normal(size=(6, 5)).astype("float32")
+    student.set_weights([kernel, np.zeros(5, "float32")])
+    distiller = keras_distill.Distiller(
+        student=student, teacher=make_model(seed=5)
+    )
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        metrics=[
+            metrics.ExpectedCalibrationError(from_logits=False),
+            metrics.BrierScore(from_logits=False),
+        ],
+    )
+    if training:
+        logs = distiller.fit(x, y, verbose=0).history
+        logs = {name: values[0] for name, values in logs.items()}
+    else:
+        logs = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    p = softmax(np.float64(x) @ np.float64(kernel) / 3, axis=-1)
+    brier = np.mean(np.sum((p - np.eye(5)[y]) ** 2, axis=-1))
+    assert logs["brier_score"] == pytest.approx(brier, rel=1e-5)
+    report = keras_distill.compare(
+        {"teacher": make_model(seed=5), "student": student},
+        (x, y),
+        teacher="teacher",
+        temperature=2.0,
+        latency_batch_sizes=(),
+        verbose=0,
+    ).models["student"]
+    assert report.expected_calibration_error == pytest.approx(
+        logs["expected_calibration_error"], rel=1e-5
+    )
+    # The divergence is that of the logits, at its own temperature.
+    v = np.float64(make_model(seed=5).predict(x, verbose=0)) / 2
+    z = np.float64(x) @ np.float64(kernel) / 2
+    divergence = np.sum(
+        softmax(v, -1) * (log_softmax(v, -1) - log_softmax(z, -1)), axis=-1
+    )
+    assert report.teacher_kl_divergence == pytest.approx(
+        divergence.mean(), rel=1e-5
+    )

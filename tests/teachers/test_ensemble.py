@@ -317,3 +317,65 @@ def test_what_can_not_be_saved(make_model):
     ensemble = keras_distill.Ensemble([lambda x: x])
     with pytest.raises(NotImplementedError, match="is saved where"):
         ensemble.get_config()
+
+
+class Constant(keras.Model):
+    """Says the same whatever it sees."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits.astype("float32")
+
+    def call(self, inputs):
+        return keras.ops.convert_to_tensor(self.logits)
+
+
+def test_a_list_has_the_axis_of_the_loss():
+    first, second = 3 * np.random.default_rng(0).normal(size=(2, 5, 3, 4))
+    student = keras.Sequential(
+        [keras.Input((12,)), keras.layers.Reshape((3, 4))]
+    )
+    distiller = keras_distill.Distiller(
+        student=student, teacher=[Constant(first), Constant(second)]
+    )
+    soft = keras_distill.losses.SoftTargetCrossentropy
+    distiller.compile("sgd", distillation_loss=soft(2.0, axis=1))
+    x = np.random.default_rng(1).normal(size=(5, 12)).astype("float32")
+    found = distiller.train_on_batch(x, return_dict=True)["soft_loss"]
+    p = (softmax(first / 2, axis=1) + softmax(second / 2, axis=1)) / 2
+    log_q = log_softmax(np.float64(x).reshape(5, 3, 4) / 2, axis=1)
+    expected = 4 * np.mean(-np.sum(p * log_q, axis=1))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    distiller.compile(
+        "sgd", distillation_loss=[soft(2.0, axis=1), soft(2.0, axis=2)]
+    )
+    with pytest.raises(ValueError, match=r"same `axis`. Received: \[1, 2\]"):
+        distiller.train_on_batch(x)
+
+
+def test_the_mask_of_the_members_is_kept():
+    keras.utils.set_random_seed(0)
+    member = keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(5, 3, mask_zero=True),
+            keras.layers.Dense(3),
+        ]
+    )
+    x = np.array([[1, 2, 3, 4], [1, 2, 0, 0], [3, 0, 0, 0]], "int32")
+    y = np.random.default_rng(0).integers(0, 3, (3, 4))
+    logs = []
+    for model in (member, keras_distill.Ensemble([member, member])):
+        model.compile(
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        logs.append(model.evaluate(x, y, verbose=0, return_dict=True))
+    assert logs[1] == pytest.approx(logs[0], rel=1e-5)
+    z = np.float64(member.predict(x, verbose=0))
+    counts = x != 0
+    log_q = log_softmax(z, axis=-1)
+    crossentropy = -np.take_along_axis(log_q, y[..., None], -1)[..., 0]
+    assert logs[1]["loss"] == pytest.approx(
+        crossentropy[counts].mean(), rel=1e-5
+    )

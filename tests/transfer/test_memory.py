@@ -518,3 +518,25 @@ def test_bad_arguments(data, make_model, arguments, message):
     distiller = distiller_of(make_model(), make_model(seed=5))
     with pytest.raises(ValueError, match=message):
         distiller.fit(**{"x": x, "y": y, "verbose": 0, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "expected"),
+    [(None, 256), (1, 8), (8, 64), (32, 256), (300, 300)],
+)
+def test_the_teacher_labels_several_batches_at_a_time(
+    monkeypatch, make_model, batch_size, expected
+):
+    """Not so many that a teacher that needs small batches has no room."""
+    seen = []
+    predict = keras.Model.predict
+
+    def look(self, x, batch_size=None, **kwargs):
+        seen.append(batch_size)
+        return predict(self, x, batch_size=batch_size, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "predict", look)
+    distiller = distiller_of(make_model(seed=1), make_model(seed=5), loss=None)
+    x = np.zeros((10, 6), "float32")
+    distiller.fit(x, batch_size=batch_size, verbose=0)
+    assert seen == [expected]
