@@ -58,7 +58,9 @@ def predict_logits(
     """
     temperature = check_temperature("temperature", temperature)
     compute = compile_logits(model, from_logits, temperature)
-    batches, length = to_batches(x, batch_size)
+    # A list has all inputs, as in `predict`, and no labels.
+    data = (x,) if isinstance(x, list) else x
+    batches, length = to_batches(data, batch_size)
     logits = [
         ops.convert_to_numpy(compute(batch[0])[0])
         for batch in show_progress(batches, length, verbose)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 import keras_distill
@@ -298,3 +299,21 @@ def test_unlabelled_validation_is_refused_before_training(data, make_model):
         "val_accuracy"
         in distiller.fit(x, validation_data=labelled, verbose=0).history
     )
+
+
+def test_sparse_inputs(data, make_model):
+    """As Keras takes them. The teacher is called in each step."""
+    x, y = data
+    x = np.where(x > 0.5, x, 0)
+    weights = []
+    for inputs in (scipy.sparse.csr_matrix(x), x):
+        student = make_model(seed=1)
+        distiller = keras_distill.Distiller(
+            student=student, teacher=make_model(seed=5)
+        )
+        distiller.compile("sgd")
+        distiller.fit(inputs, y, shuffle=False, verbose=0)
+        weights.append(student.get_weights()[0])
+        with pytest.raises(ValueError, match=r"needs dense arrays.*csr_matrix"):
+            distiller.fit(scipy.sparse.csr_matrix(x), cache=True, verbose=0)
+    np.testing.assert_allclose(*weights, rtol=1e-5, atol=1e-6)

@@ -72,3 +72,17 @@ def test_suggested_temperature_is_at_least_1():
 def test_bad_share(data, make_model, share):
     with pytest.raises(ValueError, match="share"):
         keras_distill.suggest_temperature(make_model(), data[0], share=share)
+
+
+def test_a_list_has_all_inputs():
+    first, second = keras.Input((3,)), keras.Input((3,))
+    model = keras.Model(
+        [first, second],
+        keras.layers.Dense(4)(keras.layers.Subtract()([first, second])),
+    )
+    inputs = [*np.random.default_rng(0).normal(size=(2, 5, 3)).astype("f")]
+    np.testing.assert_allclose(
+        keras_distill.predict_logits(model, inputs, verbose=0),
+        model.predict(inputs, verbose=0),
+        rtol=1e-6,
+    )

@@ -11,6 +11,7 @@ from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.backend.common.tensor_attributes import get_tensor_attr
 from keras.src.backend.common.tensor_attributes import set_tensor_attr
 from keras.src.trainers.compile_utils import MetricsList
+from keras.src.trainers.data_adapters import data_adapter_utils
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters import is_tf_dataset
 from keras.src.trainers.data_adapters.array_data_adapter import (
@@ -25,6 +26,20 @@ from keras.src.utils.naming import to_snake_case
 def flatten_layers(model):
     """Lists a model and all layers in it, at any depth."""
     return model._flatten_layers()
+
+
+def are_dense(arrays):
+    """Whether all arrays of a structure have a number at each place."""
+    return not any(
+        is_other(array)
+        for array in keras.tree.flatten(arrays)
+        for is_other in (
+            data_adapter_utils.is_jax_sparse,
+            data_adapter_utils.is_scipy_sparse,
+            data_adapter_utils.is_tensorflow_ragged,
+            data_adapter_utils.is_tensorflow_sparse,
+        )
+    )
 
 
 def first_batch(iterator):
@@ -65,6 +80,7 @@ def find_origin(tensor):
 
 __all__ = [
     "MetricsList",
+    "are_dense",
     "can_convert_arrays",
     "find_origin",
     "first_batch",

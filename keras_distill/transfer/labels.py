@@ -44,7 +44,7 @@ def check_inputs(x, y):
                 "`store.attach(dataset)` to `fit`, or `store[:]` as the soft "
                 f"targets of arrays. Received: {argument}={data!r}"
             )
-    if can_convert_arrays(x) and len(keras.tree.flatten(x)[0]) == 0:
+    if can_convert_arrays(x) and keras.tree.flatten(x)[0].shape[0] == 0:
         raise ValueError("Expected at least one example. Received: x of 0")
 
 

@@ -11,6 +11,7 @@ from keras import ops
 from keras_distill.backend import has_several_processes
 from keras_distill.backend import is_distributed
 from keras_distill.backend import keeping_variables
+from keras_distill.backend.keras_internals import are_dense
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.logits import mark
@@ -174,12 +175,14 @@ def should_label(cache, data, labeller, model):
     has_soft_targets = unpack_targets(data["y"])[1] is not None
     if not cache or labeller is None or has_soft_targets:
         return False
-    arrays = can_convert_arrays((data["x"], data["y"], data["sample_weight"]))
+    arrays = can_convert_arrays(
+        (data["x"], data["y"], data["sample_weight"])
+    ) and are_dense(data["x"])
     if cache is True:
         if not arrays:
             raise ValueError(
-                "`cache=True` needs arrays: a dataset or generator may give "
-                "other inputs in each epoch. Received: x of type "
+                "`cache=True` needs dense arrays: a dataset or generator may "
+                "give other inputs in each epoch. Received: x of type "
                 f"{type(data['x']).__name__}"
             )
         if has_several_processes(model):

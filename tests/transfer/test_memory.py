@@ -509,7 +509,7 @@ def test_several_processes_do_not_label_for_themselves(
         ({"cache": "yes"}, '`cache` to be "auto", True or False'),
         (
             {"x": tf.data.Dataset.range(3), "y": None, "cache": True},
-            "`cache=True` needs arrays",
+            "`cache=True` needs dense arrays",
         ),
     ],
 )
