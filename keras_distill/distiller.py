@@ -1034,6 +1034,11 @@ class Distiller(MultiWorkerFit, keras.Model):
         self._memory.check(
             self._teacher, self._distillation.present_temperatures()
         )
+        names = find_output_names(self.student)
+        if names and self._teacher and self._teacher.averages_at_a_temperature:
+            # A callback may have changed one of several, which a compiled step
+            # does not see.
+            self._distillation.temperatures(names)
         return self._check.run(self, step, args)
 
     def _run_test(self, step, *args):

@@ -56,3 +56,20 @@ def number_names(names):
         numbered.append(f"{name}_{counts[name]}" if counts[name] else name)
         counts[name] += 1
     return numbered
+
+
+def replace_identifiers(entries, get):
+    """Replaces names and configs in a list or dict, at any depth.
+
+    Args:
+        entries: What `get` takes, `None`, or lists and dicts of these.
+        get: Function from a name, config or object to the object.
+    """
+    if isinstance(entries, dict) and "class_name" not in entries:
+        return {
+            name: replace_identifiers(entry, get)
+            for name, entry in entries.items()
+        }
+    if isinstance(entries, (list, tuple)):
+        return [replace_identifiers(entry, get) for entry in entries]
+    return None if entries is None else get(entries)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_distill.identifiers import number_names
+from keras_distill.identifiers import replace_identifiers
 from keras_distill.losses import DistillationLoss
 from keras_distill.losses import get
 from keras_distill.outputs import name_outputs
@@ -39,7 +40,7 @@ class Distillation:
     """
 
     def __init__(self, losses, weights=None):
-        self.losses = _standardize(losses)
+        self.losses = replace_identifiers(losses, get)
         self.weights = weights
         if all(loss is None for loss in keras.tree.flatten(self.losses)):
             raise ValueError(
@@ -191,15 +192,6 @@ class Distillation:
                 f"same `teacher_from_logits`. Received: {sorted(flags)}"
             )
         return flags.pop()
-
-
-def _standardize(losses):
-    """Replaces names and configs by losses."""
-    if isinstance(losses, dict) and "class_name" not in losses:
-        return {name: _standardize(entry) for name, entry in losses.items()}
-    if isinstance(losses, (list, tuple)):
-        return [_standardize(entry) for entry in losses]
-    return None if losses is None else get(losses)
 
 
 def _check_weights(losses, weights):

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_distill.backend.keras_internals import MetricsList
 from keras_distill.identifiers import number_names
+from keras_distill.identifiers import replace_identifiers
 from keras_distill.logits import to_logits
 from keras_distill.metrics import DistillationMetric
 from keras_distill.metrics import get
@@ -36,7 +37,7 @@ class DistillationMetrics:
     """
 
     def __init__(self, metrics):
-        self.given = _standardize(metrics)
+        self.given = replace_identifiers(metrics, get)
         self._by_output: typing.Any = None
         self._listed: typing.Any = None
 
@@ -247,12 +248,3 @@ def weights_of_outputs(y_pred, sample_weight):
     if keras.tree.is_nested(sample_weight):
         return flatten_like(y_pred, sample_weight=sample_weight)
     return [sample_weight] * len(name_outputs(y_pred))
-
-
-def _standardize(metrics):
-    """Replaces names and configs by metrics."""
-    if isinstance(metrics, dict) and "class_name" not in metrics:
-        return {name: _standardize(entry) for name, entry in metrics.items()}
-    if isinstance(metrics, (list, tuple)):
-        return [_standardize(entry) for entry in metrics]
-    return None if metrics is None else get(metrics)

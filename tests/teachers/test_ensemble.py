@@ -379,3 +379,25 @@ def test_the_mask_of_the_members_is_kept():
     assert logs[1]["loss"] == pytest.approx(
         crossentropy[counts].mean(), rel=1e-5
     )
+
+
+def test_the_temperatures_of_an_output_stay_the_same(data, make_model):
+    x, _ = data
+    distiller = keras_distill.Distiller(
+        student=make_model(seed=1),
+        teacher=[make_model(seed=5), make_model(seed=6)],
+    )
+    distiller.compile(
+        "sgd",
+        distillation_loss=[
+            keras_distill.losses.SoftTargetCrossentropy(4.0),
+            keras_distill.losses.SoftTargetKLDivergence(4.0),
+        ],
+    )
+    distiller.train_on_batch(x)
+    first, second = distiller.distillation_loss
+    second.temperature = 2.0
+    with pytest.raises(ValueError, match="need the same `temperature`"):
+        distiller.train_on_batch(x)
+    first.temperature = 2.0
+    distiller.train_on_batch(x)
