@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 
 from keras_distill.transfer.tfrecords import RecordWriter
+from keras_distill.transfer.tfrecords import map_records
 from keras_distill.transfer.tfrecords import read_records
 
 MANIFEST = "manifest.json"
@@ -243,6 +244,45 @@ def read_shard(folder, note, record):
             f"its checksum is not that of the manifest. {_REMEDY}"
         )
     return np.frombuffer(content, record)
+
+
+class MappedShard:
+    """A shard whose records stay in the file until they are asked for.
+
+    It is read as a whole once, to compare the checksum.
+
+    Args:
+        folder: As in `read_shard`.
+        note: As in `read_shard`.
+        record: As in `read_shard`.
+
+    Raises:
+        StoreError: As `read_shard` does.
+    """
+
+    def __init__(self, folder, note, record):
+        read_shard(folder, note, record)
+        path = folder / note["file"]
+        whole, rest = divmod(note["examples"], _EXAMPLES_PER_RECORD)
+        self._examples = note["examples"]
+        self._full, end = map_records(
+            path, 0, np.dtype((record, (_EXAMPLES_PER_RECORD,))), whole
+        )
+        self._last, _ = map_records(
+            path, end, np.dtype((record, (rest,))), min(rest, 1)
+        )
+
+    def __getitem__(self, key):
+        """Returns the records of a slice, as an array."""
+        positions = np.arange(*key.indices(self._examples))
+        record, place = np.divmod(positions, _EXAMPLES_PER_RECORD)
+        full = record < len(self._full)
+        return np.concatenate(
+            [
+                self._full[record[full], place[full]],
+                self._last[record[~full] - len(self._full), place[~full]],
+            ]
+        )
 
 
 def _hash(content):

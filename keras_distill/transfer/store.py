@@ -27,10 +27,10 @@ _CHECKS = ("all", "sample")
 # What a pipeline is given, in fewer calls than batches.
 _EXAMPLES_AT_ONCE = 4096
 _BYTES_AT_ONCE = 2**24
-# Shards that are kept in memory while they are read.
+# Shards that are kept in memory while they are read one after another.
 _SHARDS_IN_MEMORY = 2
-# The same, of at most 64 MiB each, where they are not read one after another.
-_SHARDS_IN_ANY_ORDER = 16
+# Shards that are kept open where they are not: each is a file.
+_SHARDS_OPEN = 256
 
 
 class SoftTargetStore:
@@ -111,6 +111,7 @@ class SoftTargetStore:
         self._read = functools.lru_cache(maxsize=_SHARDS_IN_MEMORY)(
             self._read_shard
         )
+        self._map = functools.lru_cache(maxsize=_SHARDS_OPEN)(self._map_shard)
 
     @classmethod
     def create(
@@ -320,7 +321,7 @@ class SoftTargetStore:
                 dataset, batch_size, augment, decoded, compared, initial_epoch
             )
         paired = PairedBatches(
-            dataset, batch_size, _BatchFinder(self), decoded, compared
+            dataset, batch_size, self._find_exactly, decoded, compared
         )
         self._check_inputs(paired.inputs)
         return paired
@@ -389,7 +390,8 @@ class SoftTargetStore:
                 f"The store has {len(self)} records. Received: {key}"
             )
         position %= len(self)
-        return self._format.decode(self._slice(position, position + 1)[0])
+        (record,) = self._slice(position, position + 1, self._map)
+        return self._format.decode(record)
 
     def info(self):
         """Returns what the store holds, as a dict.
@@ -438,6 +440,11 @@ class SoftTargetStore:
             self.path, self._manifest["shards"][number], self._format.record
         )
 
+    def _map_shard(self, number):
+        return shards.MappedShard(
+            self.path, self._manifest["shards"][number], self._format.record
+        )
+
     def _slice(self, start, stop, read=None):
         """Returns the records from `start` to before `stop`."""
         read = read or self._read
@@ -460,10 +467,10 @@ class SoftTargetStore:
         self._check_count(position + count)
         return self._decode(first + position, first + stop)
 
-    def _find_exactly(self, read, position, count):
+    def _find_exactly(self, position, count):
         """Returns fingerprints and soft targets, `count` of them."""
         self._check_count(position + count)
-        return self._decode(position, position + count, read)
+        return self._decode(position, position + count, self._map)
 
     def _check_count(self, count):
         examples = self._manifest["examples"]
@@ -515,28 +522,6 @@ class SoftTargetStore:
                 "Expected inputs like those that were labelled: "
                 f"{expected} without the batch. Received: {received}"
             )
-
-
-class _BatchFinder:
-    """Finds the soft targets of batches that are asked for in any order.
-
-    Another process gets one of its own: without the shards in memory.
-
-    Args:
-        store: `SoftTargetStore`.
-    """
-
-    def __init__(self, store):
-        self._store = store
-        self._read = functools.lru_cache(_SHARDS_IN_ANY_ORDER)(
-            store._read_shard
-        )
-
-    def __call__(self, position, count):
-        return self._store._find_exactly(self._read, position, count)
-
-    def __reduce__(self):
-        return type(self), (self._store,)
 
 
 def _import_pipelines():

@@ -8,6 +8,8 @@ alone: a store has its own of all that is in a file.
 import contextlib
 import os
 
+import numpy as np
+
 _LENGTH, _CHECKSUM = 8, 4
 
 
@@ -72,3 +74,29 @@ def read_records(path):
             raise OSError("it ends within a record")
         records.append(content[start:stop])
     return records
+
+
+def map_records(path, first, content, count):
+    """Maps one record or several of the same size into memory.
+
+    Args:
+        path: Path of the file.
+        first: How many bytes are before them.
+        content: NumPy dtype of the content of a record.
+        count: Number of records.
+
+    Returns:
+        Array of shape `(count,)` and dtype `content`, of which nothing is read
+        before it is looked at, and the number of bytes to its end.
+    """
+    record = np.dtype(
+        [
+            ("length", f"V{_LENGTH + _CHECKSUM}"),
+            ("content", content),
+            ("checksum", f"V{_CHECKSUM}"),
+        ]
+    )
+    if not count:
+        return np.empty(0, record)["content"], first
+    mapped = np.memmap(path, record, "r", first, (count,))
+    return mapped["content"], first + mapped.nbytes

@@ -15,6 +15,7 @@ import keras_distill
 import reference
 from keras_distill import SoftTargetStore
 from keras_distill import losses
+from keras_distill.transfer import shards
 from keras_distill.transfer.records import RecordFormat
 from keras_distill.transfer.shards import choose_shard_size
 
@@ -177,6 +178,33 @@ def test_reads_single_examples_and_slices(tmp_path):
     for key in (50, -51):
         with pytest.raises(IndexError, match="50 records"):
             store[key]
+
+
+@pytest.mark.parametrize("examples", [200, 256, 700])
+def test_examples_in_any_order(tmp_path, monkeypatch, examples):
+    """Of files that are read once, whose last record may be a smaller one."""
+    store = create(
+        tmp_path / "s",
+        teacher_of(1.0, 5),
+        inputs(examples),
+        batch_size=50,
+        examples_per_shard=300,
+    )
+    expected = store[:]
+    reads = []
+    read_shard = shards.read_shard
+
+    def count(folder, note, record):
+        reads.append(note["file"])
+        return read_shard(folder, note, record)
+
+    monkeypatch.setattr(shards, "read_shard", count)
+    store = SoftTargetStore(tmp_path / "s")
+    order = np.random.default_rng(0).permutation(examples)
+    np.testing.assert_array_equal(
+        np.stack([store[int(each)] for each in order]), expected[order]
+    )
+    assert len(reads) == len(set(reads)) == store.info()["shards"]
 
 
 def test_several_outputs_and_positions(tmp_path):
