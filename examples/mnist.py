@@ -51,6 +51,7 @@ from _mnist.experiments import ALL
 from _mnist.experiments import SEARCH
 from _mnist.paper import format_comparison
 from _mnist.recipes import SCALES
+from _mnist.runs import TEMPERATURE
 from _mnist.study import Study
 from _workers import do_all
 
@@ -149,6 +150,7 @@ def describe(study):
             "trained on": len(study.train.labels),
             "judged on": len(study.judged.labels),
         },
+        "temperature": TEMPERATURE,
         "settings": dataclasses.asdict(study.scale),
         "versions": describe_versions(),
     }

@@ -46,6 +46,7 @@ def _compare_missing(cases):
     papers = {
         missing_classes.TRAINED: ("206", "133"),
         missing_classes.TUNED: ("109", "14"),
+        missing_classes.TEACHER: ("", ""),
         missing_classes.MATCHED: ("", ""),
         missing_classes.UNIFORM: ("", ""),
     }
@@ -63,6 +64,7 @@ def _compare_missing(cases):
     papers = {
         missing_classes.TRAINED: "47.3 %",
         missing_classes.TUNED: "13.2 %",
+        missing_classes.TEACHER: "",
         missing_classes.MATCHED: "",
         missing_classes.UNIFORM: "",
     }

@@ -64,6 +64,8 @@ class Scale:
         train_size: Number of training images, those for validation included.
         seeds: Number of repetitions.
         ensemble: Number of teachers of an ensemble.
+        jitter: How images are shifted where they are: `"uniform"` or
+            `"triangular"`.
         teacher: `Recipe` of the teachers.
         hard: Of the student that learns from labels.
         soft: Of the one that is distilled.
@@ -78,6 +80,7 @@ class Scale:
     train_size: int
     seeds: int
     ensemble: int
+    jitter: str
     teacher: Recipe
     hard: Recipe
     soft: Recipe
@@ -111,21 +114,23 @@ class Scale:
             "learning_rate": "learning rate",
             "decay": "falls with power",
             "weight_decay": "weight decay",
+            "input_dropout": "dropout of pixels",
             "dropout": "dropout",
             "max_norm": "largest norm",
+            "ema_momentum": "averaged with",
         }
+        # Those that no network has have no column.
+        used = [
+            field
+            for field in fields
+            if any(getattr(each, field) for each in networks.values())
+        ]
         return format_markdown(
             [
-                ["network", *fields.values()],
+                ["network", *(fields[field] for field in used)],
                 *(
-                    [
-                        name,
-                        *(
-                            str(getattr(recipe, field) or "")
-                            for field in fields
-                        ),
-                    ]
-                    for name, recipe in networks.items()
+                    [name, *(str(getattr(each, field) or "") for field in used)]
+                    for name, each in networks.items()
                 ),
             ]
         )
@@ -136,13 +141,14 @@ SCALES = {
         train_size=60000,
         seeds=3,
         ensemble=3,
+        jitter="triangular",
         teacher=Recipe(
             70, decay=1.5, weight_decay=0.1, dropout=0.3, max_norm=1.5
         ),
         hard=Recipe(20),
         soft=Recipe(30, batch_size=64),
-        hard_jitter=Recipe(30),
-        soft_jitter=Recipe(80),
+        hard_jitter=Recipe(40),
+        soft_jitter=Recipe(40),
         missing=Recipe(15, batch_size=64),
         sweep=Recipe(5),
         fractions=Recipe(8),
@@ -152,6 +158,7 @@ SCALES = {
         train_size=10000,
         seeds=1,
         ensemble=2,
+        jitter="triangular",
         teacher=Recipe(10, weight_decay=0.1, max_norm=2.0),
         hard=Recipe(10),
         soft=Recipe(10),
@@ -166,6 +173,7 @@ SCALES = {
         train_size=2000,
         seeds=1,
         ensemble=2,
+        jitter="triangular",
         teacher=Recipe(
             8,
             batch_size=32,

@@ -14,6 +14,9 @@ from _training import Training
 from _training import count_epoch_steps
 from _training import fit_or_resume
 
+# That of the paper's students.
+TEMPERATURE = 20.0
+
 _SOFT_TARGETS = "soft_targets.npy"
 
 
@@ -49,7 +52,7 @@ class Run(Training):
     train_size: int
     width: int | None = None
     teachers: tuple["Run", ...] = ()
-    temperature: float = 20.0
+    temperature: float = TEMPERATURE
     alpha: float = 1.0
     average_shifts: bool = False
     jitter: str | None = None

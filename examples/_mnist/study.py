@@ -42,7 +42,7 @@ class Study:
             seed,
             self.scale.teacher,
             len(self.train.labels),
-            jitter="uniform",
+            jitter=self.scale.jitter,
         )
 
     def plan_teachers(self):

@@ -22,6 +22,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 pytestmark = data_sets.needs("mnist")
 
+EQUAL = "biases matched to equal frequencies"
+PAPER_SHIFT = "biases shifted by what the paper shifts them"
+
 
 @pytest.fixture(scope="module")
 def mnist(import_example):
@@ -104,21 +107,40 @@ def test_the_bias_brings_back_the_class_that_was_missing(results):
     before = found["as trained"]
     for way, after in found.items():
         assert len(after["shifts"]) == 10
-        if way != "as trained":
-            assert after["shift"] > 0
-            assert after["unseen_errors"] < 0.6 * before["unseen_errors"]
+        # The paper's shift is that of another student, and equal frequencies
+        # are not those of MNIST.
+        if way in ("as trained", PAPER_SHIFT):
+            continue
+        assert after["shift"] > 0
+        assert after["unseen_errors"] < 0.7 * before["unseen_errors"]
+        if way != EQUAL:
             assert after["errors"] < before["errors"]
+
+
+def test_the_shift_of_the_paper(results):
+    cases = results["experiments"]["missing-classes"]
+    for case, classes, shift in (
+        ("without 3", [3], 3.5),
+        ("only 7 and 8", [7, 8], -7.6),
+    ):
+        expected = np.zeros(10)
+        expected[classes] = shift
+        assert cases[case][0][PAPER_SHIFT]["shifts"] == expected.tolist()
 
 
 def test_no_labels_are_needed_for_the_bias(results):
     for case, size in {"without 3": 1.0, "only 7 and 8": 1.0}.items():
         (found,) = results["experiments"]["missing-classes"][case]
         tuned = found["biases tuned on the images judged on"]
-        matched = found["biases matched to the frequencies of the classes"]
-        assert matched["shift"] == pytest.approx(tuned["shift"], abs=size)
-        # It sets all biases, the other way that of the missing classes alone.
-        assert matched["errors"] < 1.1 * tuned["errors"]
-        assert matched["errors"] < found["as trained"]["errors"]
+        for prior in (
+            "the frequencies of the classes",
+            "what the teacher says",
+        ):
+            matched = found[f"biases matched to {prior}"]
+            assert matched["shift"] == pytest.approx(tuned["shift"], abs=size)
+            # It sets all biases, the other way that of the missing ones alone.
+            assert matched["errors"] < 1.1 * tuned["errors"]
+            assert matched["errors"] < found["as trained"]["errors"]
 
 
 def test_errors_add_up(results, data):
@@ -183,7 +205,7 @@ def test_other_experiments(mnist, experiments, output, results, monkeypatch):
     monkeypatch.setattr(
         experiments["temperatures"], "TEMPERATURES", (2.0, math.inf)
     )
-    monkeypatch.setattr(experiments["temperatures"], "WIDTHS", (100,))
+    monkeypatch.setattr(experiments["temperatures"], "WIDTHS", {100: 2})
     monkeypatch.setattr(experiments["fractions"], "FRACTIONS", (0.1, 1.0))
     monkeypatch.setattr(experiments["gradients"], "LEARNING_RATES", (0.01,))
     found = call(mnist, output, "temperatures", "fractions", "gradients")[
@@ -197,16 +219,16 @@ def test_other_experiments(mnist, experiments, output, results, monkeypatch):
         "fractions",
         "gradients",
     }
-    assert set(found["temperatures"]["100"]) == {"2.0", "inf"}
+    assert set(found["temperatures"]["100"]) == {"2.0", "inf", "labels"}
     for errors in found["temperatures"]["100"].values():
         assert errors[0] < 4000
     for name in ("student, labels", "student, distilled"):
         (few,), (many,) = (found["fractions"][name][f] for f in ("0.1", "1.0"))
         assert many < few < 9000
         assert found["gradients"]["errors"][name]["0.01"][0] < 8000
-    hard, soft = found["gradients"]["variance"].values()
-    for stage in hard:
-        assert 0 < soft[stage][0] < hard[stage][0]
+    for row in found["gradients"]["variance"].values():
+        (hard,), (soft,) = row.values()
+        assert 0 < soft["ratio"] < hard["ratio"]
     for name in ("temperatures", "fractions", "learning_rates"):
         assert (output / "tiny" / "test" / f"{name}.png").exists()
 
@@ -463,11 +485,11 @@ def test_search_compares_settings_on_validation_images(
         "SETTINGS",
         {
             "student, labels": {
-                search.CHOSEN: {},
+                search.FIRST: {},
                 "hardly any": {"learning_rate": 1e-4, "epochs": 0.1},
             },
             "student, distilled": {
-                search.CHOSEN: {},
+                search.FIRST: {},
                 "two teachers": {"ensemble": True},
             },
         },
@@ -477,12 +499,12 @@ def test_search_compares_settings_on_validation_images(
     found = results["experiments"]["search"]
     hard = found["student, labels"]
     chosen, hardly = (
-        hard[name]["errors"][0] for name in (search.CHOSEN, "hardly any")
+        hard[name]["errors"][0] for name in (search.FIRST, "hardly any")
     )
     assert chosen < hardly / 3
-    assert hard[search.CHOSEN]["p_values"] == [1.0]
+    assert hard[search.FIRST]["p_values"] == [1.0]
     (loss,), (worse,) = (
-        hard[name]["crossentropy"] for name in (search.CHOSEN, "hardly any")
+        hard[name]["crossentropy"] for name in (search.FIRST, "hardly any")
     )
     # That of a guess is log 10.
     assert 0 < loss < worse < np.log(10)
@@ -495,28 +517,47 @@ def test_search_compares_settings_on_validation_images(
 
 
 def test_variance_of_the_gradient(experiments):
+    """Of two layers, against the gradients of each example."""
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model = keras.Sequential(
+        [
+            keras.Input((2, 2)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(6, activation="relu"),
+            keras.layers.Dense(3),
+        ]
+    )
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(20, 4)).astype("float32")
+    x = rng.normal(size=(20, 2, 2)).astype("float32")
     y = rng.integers(0, 3, 20)
-    kernel, bias = (np.float64(each) for each in model.get_weights())
-    z = x @ kernel + bias
+    first, bias, second, last_bias = map(np.float64, model.get_weights())
+    flat = np.float64(x).reshape(20, 4)
+    hidden = np.maximum(flat @ first + bias, 0)
+    z = hidden @ second + last_bias
     q = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
     delta = q - np.eye(3)[y]
+    back = (delta @ second.T) * (hidden > 0)
     gradients = np.concatenate(
-        [(x[:, :, None] * delta[:, None]).reshape(20, -1), delta], axis=-1
+        [
+            (flat[:, :, None] * back[:, None]).reshape(20, -1),
+            back,
+            (hidden[:, :, None] * delta[:, None]).reshape(20, -1),
+            delta,
+        ],
+        axis=-1,
     )
     mean = gradients.mean(axis=0)
     trace = np.sum((gradients - mean) ** 2) / 19
-    expected = trace / (np.sum(mean**2) - trace / 20)
+    square_mean = np.sum(mean**2) - trace / 20
     found = experiments["gradients"].measure_variance(
         model,
         x,
         y,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        batch_size=7,
     )
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert found["ratio"] == pytest.approx(trace / square_mean, rel=1e-4)
+    assert found["length"] == pytest.approx(np.sqrt(square_mean), rel=1e-4)
 
 
 def test_small_shifts_are_drawn_more_often(data):
@@ -611,6 +652,14 @@ def test_the_page_shows_what_was_measured(
     assert {path.name for path in page.glob("*.png")} == pictures
 
 
+def test_the_page_is_of_these_settings(mnist, shown):
+    settings = dataclasses.asdict(mnist.SCALES["full"])
+    assert shown["settings"] == json.loads(json.dumps(settings))
+    assert shown["seeds"] == [0, 1, 2]
+    assert shown["images"] == {"trained on": 60000, "judged on": 10000}
+    assert "--split test" in shown["command"]
+
+
 def test_the_page_shows_what_was_searched(import_example, page, tmp_path):
     search = import_example("_mnist.experiments.search")
     shown = json.loads((page / "search.json").read_text())
@@ -618,6 +667,21 @@ def test_the_page_shows_what_was_searched(import_example, page, tmp_path):
     assert shown["images"] == {"trained on": 55000, "judged on": 5000}
     table = search.show(shown["experiments"]["search"], tmp_path)
     assert (page / "search.md").read_text() == table + "\n"
+
+
+def test_what_the_page_promises(shown):
+    """The paper's figures that are reached, as medians of the seeds."""
+    models = shown["experiments"]["errors"]["models"]
+    assert np.median(models["teacher"]["errors"]) <= 67
+    assert 130 <= np.median(models["student, labels"]["errors"]) <= 160
+    cases = shown["experiments"]["missing-classes"]
+    for way in ("what the teacher says", "the frequencies of the classes"):
+        way = f"biases matched to {way}"
+        without = [each[way] for each in cases["without 3"]]
+        assert np.median([each["errors"] for each in without]) <= 109
+        assert np.median([each["unseen"] for each in without]) >= 98.6
+        two = [each[way] for each in cases["only 7 and 8"]]
+        assert np.median([each["errors"] for each in two]) <= 1320
 
 
 @pytest.mark.parametrize(

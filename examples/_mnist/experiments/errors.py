@@ -65,12 +65,15 @@ def plan_labels_on_shifts(study, seed):
         HARD_JITTER,
         study.scale.hard_jitter,
         soft=False,
-        jitter="uniform",
+        jitter=study.scale.jitter,
     )
 
 
 def plan_distilled_on_shifts(study, seed):
     """Returns the `Run` of the student that sees what its teacher saw."""
     return study.plan_student(
-        seed, SOFT_JITTER, study.scale.soft_jitter, jitter="uniform"
+        seed,
+        SOFT_JITTER,
+        study.scale.soft_jitter,
+        jitter=study.scale.jitter,
     )

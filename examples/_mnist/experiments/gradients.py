@@ -17,13 +17,14 @@ from keras_distill.tables import format_range
 
 TITLE = "The variance of the gradient"
 
-LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+LEARNING_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 # The variance is measured before training and after so many steps.
 _STEPS = 100
-_STAGES = ("before training", f"after {_STEPS} steps")
 _STEPS_LEARNING_RATE = 0.01
 _BATCH_SIZE = 128
-_IMAGES = 1000
+_BEFORE = "before training"
+# Of targets, in the table.
+_KINDS = {HARD: "labels", SOFT: "soft targets"}
 
 
 def plan(study):
@@ -37,11 +38,10 @@ def measure(study):
     measured = [_measure_seed(study, seed) for seed in study.seeds]
     return {
         "variance": {
-            name: {
-                stage: [each[name][stage] for each in measured]
-                for stage in _STAGES
+            stage: {
+                kind: [each[stage][kind] for each in measured] for kind in kinds
             }
-            for name in (HARD, SOFT)
+            for stage, kinds in measured[0].items()
         },
         "errors": {
             name: {str(rate): errors[name, rate] for rate in LEARNING_RATES}
@@ -56,20 +56,28 @@ def show(results, folder):
         name: {rate: row[str(rate)] for rate in LEARNING_RATES}
         for name, row in results["errors"].items()
     }
+    kinds = _KINDS.values()
     figure = plots.error_against_learning_rate(errors, "errors")
     save_errors(figure, folder / "learning_rates.png")
     variance = format_markdown(
         [
-            ["variance of the gradient / squared mean", *results["variance"]],
+            [
+                "",
+                *(f"variance / squared mean, {each}" for each in kinds),
+                *(f"length of the mean, {each}" for each in kinds),
+            ],
             *(
                 [
                     stage,
                     *(
-                        format_range(row[stage], "{:.2f}")
-                        for row in results["variance"].values()
+                        format_range(
+                            [each[key] for each in row[kind]], "{:.3g}"
+                        )
+                        for key in ("ratio", "length")
+                        for kind in kinds
                     ),
                 ]
-                for stage in _STAGES
+                for stage, row in results["variance"].items()
             ),
         ]
     )
@@ -88,7 +96,7 @@ def show(results, folder):
     return f"{variance}\n\n{rates}"
 
 
-def measure_variance(model, images, targets, loss):
+def measure_variance(model, images, targets, loss, batch_size=1000):
     """Returns how much the gradient varies between examples.
 
     With g the gradient of one example in all weights, the trace of its
@@ -97,59 +105,91 @@ def measure_variance(model, images, targets, loss):
         (E |g|^2 - |E g|^2) / |E g|^2
 
     A factor of the loss does not change it. Both are estimated without bias:
-    the mean of n examples varies itself, by the trace / n.
+    the mean of n examples varies itself, by the trace / n. The gradient of one
+    example in the weights of a dense layer is the outer product of what comes
+    in and of the gradient in what comes out, so that its squared length needs
+    none of the products.
 
     Args:
-        model: The network.
+        model: `keras.Sequential` of dense layers, and layers without weights.
         images: Array of shape `(examples, ...)`.
         targets: Array of as many labels or soft targets.
-        loss: `keras.losses.Loss`.
+        loss: `keras.losses.Loss`, a mean over the examples.
+        batch_size: Number of examples at a time.
+
+    Returns:
+        Dict with the `ratio` above, and the `length` of the mean gradient.
     """
 
     @tf.function
-    def compute_gradients(images, targets):
+    def compute(images, targets):
+        came_in, came_out = [], []
         with tf.GradientTape() as tape:
-            value = loss(targets, model(images, training=False))
-        return tape.gradient(value, model.trainable_variables)
+            x = images
+            for layer in model.layers:
+                if not layer.weights:
+                    x = layer(x)
+                    continue
+                came_in.append(x)
+                x = x @ layer.kernel + layer.bias
+                tape.watch(x)
+                came_out.append(x)
+                x = layer.activation(x)
+            count = tf.cast(tf.shape(images)[0], "float32")
+            value = count * loss(targets, x)
+        squares, sums = 0.0, []
+        for x, delta in zip(
+            came_in, tape.gradient(value, came_out), strict=True
+        ):
+            # One more for the bias.
+            inputs = tf.reduce_sum(x**2, axis=-1) + 1
+            squares += tf.reduce_sum(inputs * tf.reduce_sum(delta**2, axis=-1))
+            sums += [
+                tf.matmul(x, delta, transpose_a=True),
+                tf.reduce_sum(delta, axis=0),
+            ]
+        return squares, sums
 
-    @tf.function
-    def sum_squares(images, targets):
-        total = tf.constant(0.0, "float64")
-        for example in tf.range(tf.shape(images)[0]):
-            here = slice(example, example + 1)
-            total += _square(compute_gradients(images[here], targets[here]))
-        return total
-
-    images, targets = tf.constant(images), tf.constant(targets)
     count = len(images)
-    mean_square = float(sum_squares(images, targets)) / count
-    square_mean = float(_square(compute_gradients(images, targets)))
-    trace = (mean_square - square_mean) * count / (count - 1)
-    return trace / (square_mean - trace / count)
+    squares, sums = 0.0, 0.0
+    for start in range(0, count, batch_size):
+        here = slice(start, start + batch_size)
+        more, gradients = compute(
+            tf.constant(images[here]), tf.constant(targets[here])
+        )
+        squares += float(more)
+        sums += np.concatenate(
+            [np.float64(each).reshape(-1) for each in gradients]
+        )
+    square_mean = np.sum((sums / count) ** 2)
+    trace = (squares / count - square_mean) * count / (count - 1)
+    square_mean -= trace / count
+    return {
+        "ratio": float(trace / square_mean),
+        "length": float(np.sqrt(square_mean)),
+    }
 
 
 def _measure_seed(study, seed):
-    """Returns the variances by the kind of targets and the stage."""
-    images = data.scale(study.train.images[:_IMAGES])
-    teacher = study.plan_teacher(seed)
-    shifts = teacher.load_soft_targets(study.root)
-    # Of images that it is not measured on, as many as the steps need.
-    seen = _IMAGES + np.resize(
-        np.arange(len(study.train.labels) - _IMAGES), _BATCH_SIZE * _STEPS
-    )
+    """Returns what was measured, by the stage and the kind of targets."""
+    images = data.scale(study.train.images)
+    shifts = study.plan_teacher(seed).load_soft_targets(study.root)
     targets = {HARD: study.train.labels, SOFT: shifts[data.NO_SHIFT]}
     losses = {
         HARD: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        SOFT: runs.make_soft_loss(runs.Run.temperature),
+        SOFT: runs.make_soft_loss(runs.TEMPERATURE),
     }
-    measured = {}
-    for name in (HARD, SOFT):
-        student = runs.build(
-            study.plan_student(seed, name, study.scale.hard, soft=False)
-        )
-        before = measure_variance(
-            student, images, targets[name][:_IMAGES], losses[name]
-        )
+
+    def measure_all(student):
+        return {
+            kind: measure_variance(student, images, targets[name], losses[name])
+            for name, kind in _KINDS.items()
+        }
+
+    measured = {_BEFORE: measure_all(runs.build(study.plan_labels(seed)))}
+    seen = np.resize(np.arange(len(images)), _BATCH_SIZE * _STEPS)
+    for name, kind in _KINDS.items():
+        student = runs.build(study.plan_labels(seed))
         student.compile(
             keras.optimizers.SGD(
                 _STEPS_LEARNING_RATE, momentum=0.9, nesterov=True
@@ -157,15 +197,13 @@ def _measure_seed(study, seed):
             losses[name],
         )
         student.fit(
-            data.scale(study.train.images[seen]),
+            images[seen],
             targets[name][seen],
             batch_size=_BATCH_SIZE,
             verbose=0,
         )
-        after = measure_variance(
-            student, images, targets[name][:_IMAGES], losses[name]
-        )
-        measured[name] = dict(zip(_STAGES, (before, after), strict=True))
+        stage = f"after {_STEPS} steps with {kind}"
+        measured[stage] = measure_all(student)
     return measured
 
 
@@ -184,9 +222,3 @@ def _plan(study):
         for name in (HARD, SOFT)
         for rate in LEARNING_RATES
     }
-
-
-def _square(gradients):
-    return tf.add_n(
-        [tf.reduce_sum(tf.cast(each, "float64") ** 2) for each in gradients]
-    )

@@ -1,6 +1,6 @@
 """The settings that were compared to choose the recipes, on validation images.
 
-Each differs from the recipe of its scale in what its name says.
+Each differs in what its name says from the recipe that the search began with.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from keras_distill.tables import format_range
 
 TITLE = "The search for the recipes"
 
-CHOSEN = "as chosen"
+FIRST = "at first"
 
 # Those of `epochs` and `learning_rate` are factors.
 _THIRD = {"epochs": 1 / 3}
@@ -39,7 +39,7 @@ _AVERAGED = {"decay": 0.0, "ema_momentum": 0.9995}
 # at fewer epochs.
 SETTINGS = {
     TEACHER: {
-        CHOSEN: {},
+        FIRST: {},
         "a third of the epochs": _THIRD,
         "a third of the epochs, no weight decay": _THIRD
         | {"weight_decay": 0.0},
@@ -61,12 +61,12 @@ SETTINGS = {
         "learning rate": _SMALL_SHIFTS,
     },
     HARD: {
-        CHOSEN: {},
+        FIRST: {},
         "half the epochs": _HALF,
         "twice the epochs": {"epochs": 2.0},
     },
     SOFT: {
-        CHOSEN: {},
+        FIRST: {},
         "a tenth of hard loss": {"alpha": 0.9},
         "half the epochs": _HALF,
         "twice the epochs": {"epochs": 2.0},
@@ -84,12 +84,12 @@ SETTINGS = {
         "both": {"ensemble": True, "average_shifts": True},
     },
     HARD_JITTER: {
-        CHOSEN: {},
+        FIRST: {},
         "two thirds of the epochs": {"epochs": 2 / 3},
         "a third more epochs": {"epochs": 4 / 3},
     },
     SOFT_JITTER: {
-        CHOSEN: {},
+        FIRST: {},
         "half the epochs": _HALF,
         "a quarter of the epochs": {"epochs": 0.25},
         "half the epochs, learning rate 0.02, momentum": _HALF
@@ -140,7 +140,7 @@ def show(results, folder):
                     setting,
                     format_range(each["errors"]),
                     ""
-                    if setting == CHOSEN
+                    if setting == FIRST
                     else format_range(each["p_values"], "{:.2g}"),
                     format_range(each["crossentropy"], "{:.4f}"),
                 ]
@@ -161,7 +161,7 @@ def _measure(study, settings):
         name: {
             "errors": [report.models[name].errors for report in reports],
             "p_values": [
-                report.mcnemar(name, CHOSEN).p_value for report in reports
+                report.mcnemar(name, FIRST).p_value for report in reports
             ],
             # It tells networks apart that have about as many errors.
             "crossentropy": [_measure_crossentropy(study, run) for run in runs],
@@ -179,7 +179,8 @@ def _measure_crossentropy(study, run):
 
 def _plan(study):
     """Returns a dict from networks to one from settings to a run a seed."""
-    chosen = {
+    study = _begin(study)
+    first = {
         TEACHER: study.plan_teacher,
         HARD: study.plan_labels,
         SOFT: lambda seed: plan_distilled(study, seed),
@@ -189,13 +190,28 @@ def _plan(study):
     return {
         name: {
             setting: [
-                _change(study, chosen[name](seed), changes)
+                _change(study, first[name](seed), changes)
                 for seed in study.seeds
             ]
             for setting, changes in settings.items()
         }
         for name, settings in SETTINGS.items()
     }
+
+
+def _begin(study):
+    """Returns the study with the recipes that the search began with."""
+    scale = study.scale
+    hard, soft = (
+        dataclasses.replace(each, epochs=max(1, round(factor * each.epochs)))
+        for each, factor in ((scale.hard_jitter, 0.75), (scale.soft_jitter, 2))
+    )
+    return dataclasses.replace(
+        study,
+        scale=dataclasses.replace(
+            scale, jitter="uniform", hard_jitter=hard, soft_jitter=soft
+        ),
+    )
 
 
 def _change(study, run, changes):
