@@ -60,8 +60,8 @@ class Judgement(Task):
     train: Copies
     development: Copies
     test: Copies
-    scales: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-    penalties: tuple[float, ...] = (-8, -4, -2, 0, 2, 4, 6, 8, 12, 16, 24)
+    scales: tuple[float, ...]
+    penalties: tuple[float, ...]
 
     result = "judged.npz"
 

@@ -18,6 +18,9 @@ BASELINE = "baseline"
 # that a member of an ensemble has.
 _FIRST_SEED = 1000
 
+_DECODER_SCALES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+_DECODER_PENALTIES = (-8, -4, -2, 0, 2, 4, 6, 8, 12, 16, 24)
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -45,6 +48,8 @@ class Scale:
         small_temperature: The temperature where there is a share of the data.
         fractions: Shares of the data.
         most: Recordings of a digit of a speaker, or `None`: all.
+        decoder_scales: The scales of log likelihoods that are tried.
+        decoder_penalties: The penalties of a word that are tried.
     """
 
     seeds: int
@@ -64,6 +69,8 @@ class Scale:
     small_temperature: float = 2.0
     fractions: tuple[float, ...] = (0.03, 0.05, 0.1)
     most: int | None = None
+    decoder_scales: tuple[float, ...] = _DECODER_SCALES
+    decoder_penalties: tuple[float, ...] = _DECODER_PENALTIES
 
 
 SCALES = {
@@ -109,6 +116,8 @@ SCALES = {
         width=64,
         fractions=(0.25,),
         most=14,
+        decoder_scales=(0.15, 0.3, 0.6),
+        decoder_penalties=(-2, 2, 6, 12),
     ),
 }
 
@@ -208,6 +217,8 @@ class Study:
             dataclasses.replace(first.copies, count=1),
             self.development,
             self.test,
+            self.scale.decoder_scales,
+            self.scale.decoder_penalties,
         )
 
     def describe(self, judgements):

@@ -200,7 +200,7 @@ def test_bootstrap_has_the_variance_of_both(parts):
 
 def test_a_decoder_is_chosen_by_those_around_it(parts, tmp_path):
     module = parts("study")
-    study = module.Study(module.SCALES["tiny"], tmp_path)
+    study = module.Study(module.SCALES["small"], tmp_path)
     task = study.plan_judgement(*study.plan_members(0))
     errors = np.full((len(task.scales), len(task.penalties)), 50)
     # One that is best by chance, and a valley.
