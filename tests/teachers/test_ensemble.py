@@ -353,6 +353,25 @@ def test_a_list_has_the_axis_of_the_loss():
         distiller.train_on_batch(x)
 
 
+def test_a_list_is_labelled_anew_for_another_axis():
+    first, second = 3 * np.random.default_rng(0).normal(size=(2, 5, 3, 3))
+    student = keras.Sequential(
+        [keras.Input((9,)), keras.layers.Reshape((3, 3))]
+    )
+    distiller = keras_distill.Distiller(
+        student=student, teacher=[Constant(first), Constant(second)]
+    )
+    x = np.random.default_rng(1).normal(size=(5, 9)).astype("float32")
+    for axis in (1, 2):
+        loss = keras_distill.losses.SoftTargetCrossentropy(2.0, axis=axis)
+        distiller.compile("sgd", distillation_loss=loss)
+        found = distiller.fit(x, cache=True, verbose=0).history["soft_loss"]
+        p = (softmax(first / 2, axis) + softmax(second / 2, axis)) / 2
+        log_q = log_softmax(np.float64(x).reshape(5, 3, 3) / 2, axis)
+        expected = 4 * np.mean(-np.sum(p * log_q, axis=axis))
+        assert found == pytest.approx([expected], rel=1e-5)
+
+
 def test_the_mask_of_the_members_is_kept():
     keras.utils.set_random_seed(0)
     member = keras.Sequential(
