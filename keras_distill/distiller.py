@@ -440,7 +440,9 @@ class Distiller(MultiWorkerFit, keras.Model):
                 (`tf.distribute`, `keras.distribution`). `True` does so for
                 arrays in any case (in one process), and `False` never: the
                 teacher is called in each training step, as it has to be if a
-                callback changes its weights. Another `fit` on the same arrays
+                callback changes its weights. It labels eight batches at a time,
+                of at most 256 examples, or one larger batch of the training.
+                Another `fit` on the same arrays
                 with the same teacher labels nothing again, unless it is a
                 function.
 
@@ -1034,11 +1036,12 @@ class Distiller(MultiWorkerFit, keras.Model):
         self._memory.check(
             self._teacher, self._distillation.present_temperatures()
         )
-        names = find_output_names(self.student)
-        if names and self._teacher and self._teacher.averages_at_a_temperature:
+        if self._teacher and self._teacher.averages_at_a_temperature:
             # A callback may have changed one of several, which a compiled step
             # does not see.
-            self._distillation.temperatures(names)
+            names = find_output_names(self.student)
+            if names is not None:
+                self._distillation.temperatures(names)
         return self._check.run(self, step, args)
 
     def _run_test(self, step, *args):
