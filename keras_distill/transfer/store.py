@@ -29,8 +29,9 @@ _EXAMPLES_AT_ONCE = 4096
 _BYTES_AT_ONCE = 2**24
 # Shards that are kept in memory while they are read one after another.
 _SHARDS_IN_MEMORY = 2
-# Shards that are kept open where they are not: each is a file.
-_SHARDS_OPEN = 256
+# Shards that are kept open where they are not. Each is two open files, of which
+# a process may have a thousand.
+_SHARDS_OPEN = 128
 
 
 class SoftTargetStore:
