@@ -101,9 +101,7 @@ def parse_arguments(argv):
     arguments.experiments = choose_experiments(
         parser, arguments.experiments, ALL | SEARCH, ALL
     )
-    if set(SEARCH) & set(arguments.experiments) and len(
-        arguments.experiments
-    ) > len(SEARCH):
+    if set(SEARCH) < set(arguments.experiments):
         parser.error("The search is not run together with what it is for.")
     return arguments
 
