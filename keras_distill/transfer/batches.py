@@ -24,8 +24,10 @@ def to_batches(data, batch_size=None):
         their number or `None`.
 
     Raises:
-        ValueError: If `batch_size` is given for batches.
+        ValueError: If `batch_size` is given for batches, or there is no end.
     """
+    if is_endless(data):
+        raise ValueError(f"Expected data that ends. Received: {data!r}")
     if USES_TF_DATA or is_tf_dataset(data):
         return _from_pipeline(data, batch_size)
     if batch_size is not None:
@@ -43,6 +45,22 @@ def to_batches(data, batch_size=None):
     else:
         adapter = get_data_adapter(data)
     return map(_to_tuple, adapter.get_numpy_iterator()), adapter.num_batches
+
+
+def is_endless(data):
+    """Whether data is a `keras.utils.PyDataset` that has no last batch."""
+    return isinstance(data, keras.utils.PyDataset) and data.num_batches is None
+
+
+def to_floatx(array):
+    """Returns an array with the dtype that Keras gives it in `fit`.
+
+    Args:
+        array: NumPy array.
+    """
+    floatx = keras.config.floatx()
+    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return array.astype(floatx, copy=False) if is_float else array
 
 
 def _from_pipeline(data, batch_size):

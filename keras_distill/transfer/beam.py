@@ -116,8 +116,10 @@ class WriteToSoftTargetStore(beam.PTransform):
         examples_per_shard=None,
     ):
         super().__init__()
-        check_storage(top_k, dtype, examples_per_shard)
-        check_integer("batch_size", batch_size, low=1)
+        top_k, examples_per_shard = check_storage(
+            top_k, dtype, examples_per_shard
+        )
+        batch_size = check_integer("batch_size", batch_size, low=1)
         self._path = _check_path(path)
         self._batch_size = batch_size
         self._label = _Label(

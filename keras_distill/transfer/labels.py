@@ -48,30 +48,53 @@ def check_inputs(x, y):
         raise ValueError("Expected at least one example. Received: x of 0")
 
 
-def check_validation_data(validation_data, asks_teacher):
-    """Refuses data without labels, before an epoch is trained.
+def check_validation(validation_data, validation_split, y, uses_labels):
+    """Refuses a validation with nothing in it, before an epoch is trained.
 
     Args:
         validation_data: The argument of `fit`.
-        asks_teacher: Whether there are metrics that need no labels.
+        validation_split: The argument of `fit`.
+        y: The argument of `fit`.
+        uses_labels: Whether labels are compared with anything.
 
     Raises:
         ValueError: If there would be nothing to evaluate.
     """
-    if validation_data is None or asks_teacher:
+    if validation_data is not None:
+        y = _find_y(validation_data)
+    elif not validation_split:
         return
-    # Of a `tf.data.Dataset` it is known what a batch is.
-    batch = getattr(validation_data, "element_spec", validation_data)
-    is_tuple = isinstance(batch, tuple)
-    if (is_tuple and len(batch) == 1) or (
-        not is_tuple
-        and (batch is not validation_data or can_convert_arrays(batch))
-    ):
+    if y is _UNKNOWN:
+        return
+    labels, soft_targets = unpack_targets(y)
+    if soft_targets is not None:
+        return
+    if labels is None:
         raise ValueError(
             "Expected `validation_data` with labels, `(x, y)`; without them "
             "only `distillation_metrics` can be evaluated. Received: inputs "
             "only"
         )
+    if not uses_labels:
+        raise ValueError(
+            "There is nothing to evaluate: pass a `loss`, `metrics` or "
+            "`distillation_metrics` to `compile`, or no validation to `fit`. "
+            "Received: loss=None"
+        )
+
+
+_UNKNOWN = object()
+
+
+def _find_y(data):
+    """Returns what a batch of data has beside inputs, if that can be told."""
+    # Of a `tf.data.Dataset` it is known what a batch is.
+    batch = getattr(data, "element_spec", data)
+    if isinstance(batch, tuple):
+        return batch[1] if len(batch) > 1 else None
+    if batch is not data or can_convert_arrays(batch):
+        return None
+    return _UNKNOWN
 
 
 def check_hard_loss(loss, student):
@@ -242,7 +265,7 @@ def weigh_classes(labels, sample_weight, class_weight):
         one_hot = labels.shape[-1] != 1
         labels = ops.argmax(labels, -1) if one_hot else ops.squeeze(labels, -1)
     labels = ops.cast(labels, "int32")
-    largest = max(class_weight)
+    largest = max(class_weight, default=-1)
     # One more entry, for all classes that are not in the dict.
     weights = np.ones(largest + 2, keras.config.floatx())
     for label, weight in class_weight.items():

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 
 from keras_distill.backend.keras_internals import can_convert_arrays
+from keras_distill.transfer.batches import is_endless
+from keras_distill.transfer.batches import to_floatx
 from keras_distill.transfer.shards import refuse
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
@@ -42,12 +44,12 @@ class PairedBatches(keras.utils.PyDataset):
         self._find = find
         self._decoded = decoded
         self._compared = compared
-        self._count = getattr(self._batches, "num_batches", None)
-        if self._count is None:
+        if is_endless(data):
             raise ValueError(
                 "Expected a `keras.utils.PyDataset` that ends. "
                 f"Received: {data!r}"
             )
+        self._count = self._batches.num_batches
         first, *_ = keras.utils.unpack_x_y_sample_weight(self._batches[0])
         flat = keras.tree.flatten(first)
         # All batches but the last are as large.
@@ -114,7 +116,8 @@ class _Slices:
     def __getitem__(self, index):
         start = index * self._batch_size
         return keras.tree.map_structure(
-            lambda array: array[start : start + self._batch_size], self._arrays
+            lambda array: to_floatx(array[start : start + self._batch_size]),
+            self._arrays,
         )
 
 

@@ -5,8 +5,10 @@ import typing
 import keras
 import tensorflow as tf
 
+from keras_distill.backend.keras_internals import are_dense
 from keras_distill.backend.keras_internals import can_convert_arrays
 from keras_distill.backend.keras_internals import get_data_adapter
+from keras_distill.transfer.batches import is_endless
 from keras_distill.transfer.shards import refuse
 from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
@@ -79,10 +81,7 @@ def to_examples(
             dataset, ranks, batch_size is None and augment is None
         )
     elif can_convert_arrays(data):
-        # Of a list of arrays TensorFlow would make one array.
-        dataset = tf.data.Dataset.from_tensor_slices(
-            keras.tree.lists_to_tuples(_unpack(data))
-        )
+        dataset = _slice_arrays(_unpack(data))
         batched = False
         batch_size = batch_size or default_batch_size
     else:
@@ -94,7 +93,7 @@ def to_examples(
             f"Received: batch_size={batch_size}"
         )
     length = int(dataset.cardinality())
-    if length == tf.data.INFINITE_CARDINALITY:
+    if length == tf.data.INFINITE_CARDINALITY or is_endless(data):
         raise ValueError(
             "Expected a dataset that ends. Pass it before `.repeat()`, and "
             f"repeat what `attach` returns. Received: {data}"
@@ -195,7 +194,7 @@ def pair(examples, view, find, decoded, compared=None, end=None):
         decoded: A batch of soft targets, for its structure, shapes and dtypes.
         compared: The number of examples in a batch whose inputs are compared:
             the first ones. Defaults to `None`: all.
-        end: Function without arguments that is called before the last batch
+        end: Function without arguments that is called before the last element
             is handed over, where it is known which one that is. Defaults to
             `None`.
 
@@ -219,7 +218,8 @@ def pair(examples, view, find, decoded, compared=None, end=None):
         return position, *found
 
     batches = in_batches(examples, examples.batch_size or _CHUNK)
-    last = _count_batches(examples) - 1
+    stay_single = not examples.batched and not examples.batch_size
+    last = (examples.length if stay_single else _count_batches(examples)) or 0
 
     def join(state, element):
         number, position, start, *found = state
@@ -239,8 +239,8 @@ def pair(examples, view, find, decoded, compared=None, end=None):
             expected[:compared],
         )
         done = [_assert_none(differ, position)]
-        if end is not None:
-            done.append(_call_if(tf.equal(number, last), end))
+        if end is not None and not stay_single:
+            done.append(_call_if(tf.equal(number + 1, last), end))
         with tf.control_dependencies(done):
             flat = [tf.identity(tensor) for tensor in flat]
         y = pack_targets(y, keras.tree.pack_sequence_as(decoded, flat))
@@ -250,16 +250,23 @@ def pair(examples, view, find, decoded, compared=None, end=None):
     zero = tf.constant(0, tf.int64)
     nothing = [tf.zeros((0, *spec.shape[1:]), spec.dtype) for spec in specs]
     dataset = batches.scan((zero, zero, zero, *nothing), join)
-    if examples.batched or examples.batch_size:
+    if not stay_single:
         return dataset
-    return assert_length(dataset.unbatch(), examples.length)
+    dataset = dataset.unbatch()
+    if end is not None:
+        dataset = dataset.enumerate().map(
+            lambda number, element: _call_before(
+                tf.equal(number + 1, last), end, element
+            )
+        )
+    return assert_length(dataset, examples.length)
 
 
 def _count_batches(examples):
-    """Returns the number of batches that are paired, or 0 if not known."""
+    """Returns the number of batches, or `None` if it is not known."""
     if examples.length is None or examples.batched:
-        return examples.length or 0
-    return -(-examples.length // (examples.batch_size or _CHUNK))
+        return examples.length
+    return -(-examples.length // examples.batch_size)
 
 
 def _assert_none(differ, position):
@@ -275,6 +282,12 @@ def _call_if(condition, function, *arguments):
         lambda: tf.numpy_function(function, arguments, tf.int64),
         lambda: tf.constant(0, tf.int64),
     )
+
+
+def _call_before(condition, function, element):
+    """Returns an element when a function was called, where it had to be."""
+    with tf.control_dependencies([_call_if(condition, function)]):
+        return keras.tree.map_structure(tf.identity, element)
 
 
 def walk_through(views, first_view, one_pass, length):
@@ -335,17 +348,25 @@ def assert_length(dataset, length):
 def describe_inputs(x, batched):
     """Returns shape and dtype of the inputs of one example, as JSON has them.
 
+    The shape is `None` where nothing is known of it.
+
     Args:
         x: Inputs: tensors or their specs.
         batched: Whether they are those of a batch.
     """
     return [
         {
-            "shape": list(tensor.shape[1:] if batched else tensor.shape),
+            "shape": _list_sizes(tensor.shape, batched),
             "dtype": tensor.dtype.name,
         }
         for tensor in keras.tree.flatten(x)
     ]
+
+
+def _list_sizes(shape, batched):
+    if shape.rank is None:
+        return None
+    return list(shape[1:] if batched else shape)
 
 
 def _as_tuples(dataset):
@@ -362,6 +383,35 @@ def _unpack(*element):
     if sample_weight is not None:
         return x, y, sample_weight
     return (x,) if y is None else (x, y)
+
+
+def _slice_arrays(arrays):
+    """Returns a dataset of examples, with the dtypes that `fit` gives them.
+
+    Raises:
+        ValueError: If inputs are sparse or ragged.
+    """
+    if not are_dense(arrays[0]):
+        raise ValueError(
+            f"Expected inputs that are dense arrays. Received: {arrays[0]!r}"
+        )
+    dataset = tf.data.Dataset.from_tensor_slices(
+        # Of a list of arrays TensorFlow would make one array.
+        keras.tree.lists_to_tuples(arrays)
+    )
+    floatx = tf.as_dtype(keras.config.floatx())
+
+    def is_other(tensor):
+        return tensor.dtype.is_floating and tensor.dtype != floatx
+
+    if not any(map(is_other, keras.tree.flatten(dataset.element_spec))):
+        return dataset
+    return dataset.map(
+        lambda *example: keras.tree.map_structure(
+            lambda each: tf.cast(each, floatx) if is_other(each) else each,
+            example,
+        )
+    )
 
 
 def _are_batches(dataset, ranks, otherwise):

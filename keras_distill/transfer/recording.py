@@ -29,16 +29,19 @@ _LOG_ZERO = {"float16": -3e4, "float32": -1e9}
 
 
 def check_storage(top_k, dtype, examples_per_shard):
-    """Looks at the arguments that need no teacher.
+    """Returns `top_k` and `examples_per_shard`, as JSON holds them.
 
     Raises:
         ValueError: If one of them is not what `SoftTargetStore.create` takes.
     """
     if top_k is not None:
-        check_integer("top_k", top_k, low=1)
+        top_k = check_integer("top_k", top_k, low=1)
     check_choice("dtype", dtype, TARGET_DTYPES)
     if examples_per_shard is not None:
-        check_integer("examples_per_shard", examples_per_shard, low=1)
+        examples_per_shard = check_integer(
+            "examples_per_shard", examples_per_shard, low=1
+        )
+    return top_k, examples_per_shard
 
 
 class Recording:

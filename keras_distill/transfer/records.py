@@ -72,7 +72,13 @@ class RecordFormat:
         shapes: list[tuple] = []
 
         def number(output):
-            shape = np.shape(output[0] if top_k else output)[1:]
+            shape = np.shape(output[0] if top_k else output)
+            if len(shape) < 2:
+                raise ValueError(
+                    "Expected the teacher's outputs to be of shape (batch, "
+                    f"..., classes). Received: shape {shape}"
+                )
+            shape = shape[1:]
             classes = int(output.num_classes.flat[0]) if top_k else shape[-1]
             shapes.append((*shape[:-1], classes))
             return len(shapes) - 1
@@ -133,7 +139,8 @@ class RecordFormat:
 
         Raises:
             ValueError: If a logit is not finite, or too large for the dtype,
-                or the outputs have another shape than those of before.
+                or the outputs are not one for each example, of the shape of
+                those of before.
         """
         records = np.empty(len(fingerprints), self.record)
         records[_FINGERPRINT] = fingerprints
@@ -141,7 +148,10 @@ class RecordFormat:
             zip(flatten_outputs(outputs), self.shapes, strict=True)
         ):
             logits = output.logits if self.top_k else output
-            _check_shape(logits, (*shape[:-1], self.top_k or shape[-1]))
+            _check_shape(
+                logits,
+                (len(records), *shape[:-1], self.top_k or shape[-1]),
+            )
             with np.errstate(over="ignore"):
                 logits = logits.astype("float32", copy=False)
             if self.top_k:
@@ -231,10 +241,16 @@ def _check_finite(logits, position):
 
 
 def _check_shape(logits, shape):
-    if logits.shape[1:] != shape:
+    if len(logits) != shape[0]:
+        raise ValueError(
+            f"Expected {shape[0]} outputs of the teacher, one for each "
+            "example of a batch. (Where the dataset has single examples, pass "
+            f"a `batch_size`.) Received: outputs of shape {logits.shape}"
+        )
+    if logits.shape != shape:
         raise ValueError(
             "Expected the teacher's outputs to have the same shape for every "
-            f"example. Received: {logits.shape[1:]} after {shape}"
+            f"example. Received: {logits.shape[1:]} after {shape[1:]}"
         )
 
 

@@ -196,8 +196,10 @@ class SoftTargetStore:
         pipelines = _import_pipelines()
         folder = _check_path(path)
         worker, workers = _check_shard(shard)
-        check_storage(top_k, dtype, examples_per_shard)
-        _check_views(views, augment, seed)
+        top_k, examples_per_shard = check_storage(
+            top_k, dtype, examples_per_shard
+        )
+        views, seed = _check_views(views, augment, seed)
         recording = Recording(teacher, top_k, dtype, temperatures, from_logits)
         examples = pipelines.to_examples(
             dataset,
@@ -211,7 +213,8 @@ class SoftTargetStore:
             batches = _list_batches(
                 examples, batch_size or BATCH_SIZE, views, augment, seed
             )
-            first = next(batches, None)
+            # A batch of none tells nothing about the teacher.
+            first = next((each for each in batches if len(each[1])), None)
             if first is None:
                 raise ValueError(
                     "Expected at least one example. "
@@ -307,7 +310,7 @@ class SoftTargetStore:
                 `ValueError`.
         """
         check_choice("check", check, _CHECKS)
-        check_integer("initial_epoch", initial_epoch, low=0)
+        initial_epoch = check_integer("initial_epoch", initial_epoch, low=0)
         self._check_augment(augment)
         if teacher is not None:
             self._check_teacher(teacher)
@@ -516,7 +519,10 @@ class SoftTargetStore:
         expected = self._manifest["inputs"]
         if len(received) != len(expected) or not all(
             ours["dtype"] == theirs["dtype"]
-            and shapes_agree(ours["shape"], theirs["shape"])
+            and (
+                ours["shape"] is None
+                or shapes_agree(ours["shape"], theirs["shape"])
+            )
             for ours, theirs in zip(received, expected, strict=False)
         ):
             raise ValueError(
@@ -622,8 +628,9 @@ def _check_shard(shard):
 
 
 def _check_views(views, augment, seed):
-    check_integer("views", views, low=1)
-    check_integer("seed", seed, low=0)
+    """Returns `views` and `seed`, as JSON holds them."""
+    views = check_integer("views", views, low=1)
+    seed = check_integer("seed", seed, low=0)
     if augment is not None and not callable(augment):
         raise ValueError(
             "Expected `augment` to be a function `(x, seed) -> x`. "
@@ -634,3 +641,4 @@ def _check_views(views, augment, seed):
             "Several `views` need an `augment`, a function `(x, seed) -> x`: "
             f"else they are all alike. Received: views={views}, augment=None"
         )
+    return views, seed

@@ -13,7 +13,16 @@ from keras_distill.soft_targets import map_outputs
 
 
 def pack_targets(labels, soft_targets):
-    """Returns one `y` from the labels (or `None`) and the soft targets."""
+    """Returns one `y` from the labels (or `None`) and the soft targets.
+
+    Raises:
+        ValueError: If there are soft targets beside the labels already.
+    """
+    if _is_packed(labels):
+        raise ValueError(
+            "Expected data without soft targets, to join them to. Received: "
+            f"`y` with the keys {sorted(labels)}"
+        )
     if labels is None:
         return {"soft_targets": soft_targets}
     return {"labels": labels, "soft_targets": soft_targets}

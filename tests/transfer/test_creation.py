@@ -441,7 +441,7 @@ def test_resumed_with_something_else(tmp_path, change, message):
         x[15] += 1
         change = {}
     elif change.get("x") == "dtype":
-        x = x.astype("float64")
+        x = x.astype("int32")
         change = {}
     elif change.get("x") == "shorter":
         x = x[:40]

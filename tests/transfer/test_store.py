@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 import keras_distill
 import reference
@@ -739,6 +740,32 @@ def test_views_turn_without_reading_ahead(tmp_path, data, make_model):
     assert first[3] == first[0]
 
 
+@pytest.mark.parametrize("count", [12, 600])
+def test_a_look_at_single_examples_turns_no_view(tmp_path, data, count):
+    x = np.arange(4.0 * count, dtype="float32").reshape(count, 4)
+    dataset = tf.data.Dataset.from_tensor_slices(x)
+    store = create(
+        tmp_path / "store",
+        lambda x: x,
+        dataset,
+        views=3,
+        augment=shift,
+        dtype="float32",
+    )
+    attached = store.attach(dataset, augment=shift)
+    assert int(attached.cardinality()) == count
+
+    def read(part):
+        return np.stack([inputs for inputs, _ in part])
+
+    first = read(attached.take(count - 1))
+    np.testing.assert_array_equal(read(attached.take(1)), first[:1])
+    passes = [read(attached) for _ in range(4)]
+    np.testing.assert_array_equal(passes[0][:-1], first)
+    assert len({each.tobytes() for each in passes}) == 3
+    np.testing.assert_array_equal(passes[3], passes[0])
+
+
 def test_another_augmentation_is_found(tmp_path, data, make_model):
     x, _ = data
     store = create(
@@ -814,6 +841,59 @@ def test_single_examples_of_teachers_that_do_not_tell(tmp_path, data, how):
     assert len(store) == 22
     if how == "batch_size":
         np.testing.assert_array_equal(store[:], 2 * x)
+
+
+def test_inputs_of_unknown_rank(tmp_path, data, make_model):
+    x, y = data
+    teacher = make_model(seed=5)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    dataset = dataset.map(
+        lambda x, y: (tf.numpy_function(lambda x: x, [x], "float32"), y)
+    )
+    assert dataset.element_spec[0].shape.rank is None
+    store = create(tmp_path / "store", teacher, dataset, dtype="float32")
+    for inputs, targets in store.attach(dataset):
+        expected = teacher.predict(inputs, verbose=0)
+        np.testing.assert_allclose(
+            targets["soft_targets"], expected, rtol=1e-5, atol=1e-6
+        )
+    with pytest.raises(ValueError, match="like those that were labelled"):
+        store.attach(dataset.map(lambda x, y: (tf.cast(x, "float16"), y)))
+
+
+def test_arrays_come_as_in_fit(tmp_path, data):
+    """A function, unlike a Keras model, does not cast them itself."""
+    x, y = data
+    kernel = np.ones((x.shape[1], 3), "float32")
+
+    def teacher(x):
+        return ops.matmul(x, kernel)
+
+    double = x.astype("float64") + 1e-12
+    store = create(tmp_path / "store", teacher, double, dtype="float32")
+    np.testing.assert_allclose(store[:], x @ kernel, rtol=1e-5, atol=1e-6)
+    assert store.info()["inputs"][0]["dtype"] == "float32"
+    for same in (x, double):
+        (batch, _), *_ = store.attach((same, y))
+        assert batch.dtype == "float32"
+        found = keras_distill.predict_logits(teacher, same, verbose=0)
+        np.testing.assert_allclose(found, x @ kernel, rtol=1e-5, atol=1e-6)
+
+
+def test_numpy_integers_are_integers(tmp_path, data, make_model):
+    x, _ = data
+    options = {"top_k": 2, "examples_per_shard": 8, "views": 2, "seed": 3}
+    stores = [
+        create(
+            tmp_path / kind.__name__,
+            make_model(seed=5),
+            x,
+            augment=shift,
+            **{name: kind(value) for name, value in options.items()},
+        )
+        for kind in (int, np.int64)
+    ]
+    assert files_of(stores[0].path) == files_of(stores[1].path)
 
 
 def test_lists_of_inputs(tmp_path):

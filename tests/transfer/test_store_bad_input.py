@@ -34,6 +34,13 @@ def batches(x=X):
     return tf.data.Dataset.from_tensor_slices(x).batch(4)
 
 
+class Endless(keras.utils.PyDataset):
+    num_batches = None
+
+    def __getitem__(self, index):
+        return X
+
+
 CREATE = {
     "top_k_zero": ({"top_k": 0}, r"`top_k` to be an integer, at least 1"),
     "top_k_float": ({"top_k": 2.0}, r"Received: top_k=2\.0"),
@@ -96,6 +103,25 @@ CREATE = {
         r"`examples_per_shard` to be an integer, at least 1",
     ),
     "empty": ({"dataset": X[:0]}, r"at least one example"),
+    "empty_batches": (
+        {"dataset": tf.data.Dataset.from_tensors(X[:0]).repeat(3)},
+        r"at least one example",
+    ),
+    "one_for_all": (
+        {"teacher": lambda x: ops.mean(x, axis=0, keepdims=True)},
+        r"12 outputs of the teacher, one for each.*Received: .*\(1, 4\)",
+    ),
+    "single_examples_for_a_batch": (
+        {
+            "dataset": tf.data.Dataset.from_tensor_slices(X),
+            "teacher": lambda x: ops.reshape(x, (-1, 4)),
+        },
+        r"4 outputs of the teacher.*pass a `batch_size`.*\(1, 4\)",
+    ),
+    "no_classes": (
+        {"teacher": lambda x: ops.sum(x, axis=-1)},
+        r"of shape \(batch, \.\.\., classes\)\. Received: shape \(8,\)",
+    ),
     "rank": (
         {"dataset": tf.data.Dataset.from_tensor_slices(X[0])},
         r"Expected inputs of rank \[2\]",
@@ -108,10 +134,15 @@ CREATE = {
         },
         r"Expected inputs that are dense tensors",
     ),
+    "sparse": (
+        {"dataset": tf.sparse.from_dense(X)},
+        r"Expected inputs that are dense arrays",
+    ),
     "endless": (
         {"dataset": batches().repeat()},
         r"a dataset that ends. Pass it before `\.repeat\(\)`",
     ),
+    "endless_py_dataset": ({"dataset": Endless()}, r"a dataset that ends"),
     "url": ({"path": "gs://bucket/store"}, r"a folder of this machine"),
     "workers_of_parts_of_batches": (
         {"shard": (0, 2), "examples_per_shard": 4},
@@ -163,8 +194,12 @@ ATTACH = {
     "check": ({"check": "none"}, r"Unknown `check`.*check='none'"),
     "initial_epoch": ({"initial_epoch": -1}, r"`initial_epoch`.*=-1"),
     "dtype": (
-        {"dataset": X.astype("float64")},
-        r"inputs like those that were labelled.*float64",
+        {"dataset": X.astype("int32")},
+        r"inputs like those that were labelled.*int32",
+    ),
+    "attached": (
+        {"dataset": tf.data.Dataset.from_tensors((X, {"soft_targets": X}))},
+        r"without soft targets.*\['soft_targets'\]",
     ),
     "shape": (
         {"dataset": X[:, :3]},
