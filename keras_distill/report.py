@@ -22,6 +22,7 @@ from keras_distill.tables import format_table
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.transfer.batches import to_batches
 from keras_distill.validation import check_integer
+from keras_distill.validation import look_like_probabilities
 
 # Of all intervals.
 _CONFIDENCE_LEVEL = 0.95
@@ -344,6 +345,8 @@ def compare(
             **logits,
             **{name: function(x)[0] for name, function in softened.items()},
         }
+        if counted is not None and not counted.any():
+            continue
         for name, each in scores.items():
             each.update(
                 *(
@@ -357,8 +360,10 @@ def compare(
                     )
                 )
             )
-    if inputs is None:
-        raise ValueError(f"Expected at least one example. Received: {data}")
+    if not all(each.counts() for each in scores.values()):
+        raise ValueError(
+            f"Expected at least one example that counts. Received: {data}"
+        )
     latency: dict[str, dict] = {name: {} for name in models}
     for size in latency_batch_sizes:
         found = cost.measure_latency(functions, inputs, size)
@@ -400,13 +405,21 @@ class _Scores:
                 f"Expected labels from 0 to {logits.shape[-1] - 1}. Received: "
                 f"a label of {outside.flat[0]}"
             )
-        predicted = np.argmax(ops.convert_to_numpy(logits), axis=-1)
-        self._correct.append((predicted == labels).ravel())
+        rows = ops.convert_to_numpy(logits)
+        # No class is the most likely one where there is a NaN.
+        known = ~np.isnan(rows).any(axis=-1)
+        self._correct.append(
+            (known & (np.argmax(rows, axis=-1) == labels)).ravel()
+        )
         self._calibration.update_state(labels, logits)
         if self._to_teacher:
             agreement, divergence = self._to_teacher
             agreement.update_state(of_teacher, logits)
             divergence.update_state(of_teacher_at, at_temperature)
+
+    def counts(self):
+        """Returns whether it has seen anything."""
+        return bool(self._correct)
 
     def correct(self):
         return np.concatenate(self._correct)
@@ -503,8 +516,7 @@ def _check_logits(logits):
             f"number of classes. Received: {shapes}"
         )
     for name, each in logits.items():
-        rows = ops.convert_to_numpy(each)
-        if np.all(rows >= 0) and np.allclose(rows.sum(-1), 1, atol=1e-2):
+        if look_like_probabilities(ops.convert_to_numpy(each)):
             warnings.warn(
                 f"The outputs of {name!r} look like probabilities, but are "
                 "taken for logits: no softmax was found in it. Pass "

@@ -48,13 +48,13 @@ def format_range(values, form="{:g}"):
 
     Args:
         values: Sequence of numbers.
-        form: How each is formatted.
+        form: How each is formatted: a format, or a function to a string.
 
     Returns:
         `"median [smallest, largest]"`, or for a single value the value.
     """
+    form = form if callable(form) else form.format
     middle, low, high = (
-        form.format(value)
-        for value in (np.median(values), min(values), max(values))
+        form(value) for value in (np.median(values), min(values), max(values))
     )
     return middle if len(values) == 1 else f"{middle} [{low}, {high}]"

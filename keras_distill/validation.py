@@ -4,6 +4,8 @@ import difflib
 import math
 import numbers
 
+import numpy as np
+
 
 def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
     """Returns `value` as a float, or says why it can not be one.
@@ -121,6 +123,17 @@ def check_choice(argument, value, known):
             f"Unknown `{argument}`. {suggest(str(value), known)} "
             f"Received: {argument}={value!r}"
         )
+
+
+def look_like_probabilities(rows):
+    """Whether an array that should hold logits may hold probabilities.
+
+    Args:
+        rows: NumPy array, with the classes along its last axis.
+    """
+    return bool(
+        np.all(rows >= 0) and np.allclose(rows.sum(axis=-1), 1, atol=1e-2)
+    )
 
 
 def suggest(name, known):

@@ -273,6 +273,48 @@ def test_masked_positions_and_ignored_labels_do_not_count():
     )
 
 
+@pytest.mark.parametrize("teacher", [True, False])
+def test_batches_in_which_nothing_counts(models, test_set, teacher):
+    x, y = test_set
+    if not teacher:
+        models = {"student": models["distilled"]}
+    expected = keras_distill.compare(
+        models, (x[:40], y[:40]), latency_batch_sizes=(), verbose=0
+    )
+    options = {"ignore_class": -1, "latency_batch_sizes": (), "verbose": 0}
+    some = np.concatenate([np.full(3, -1), y[:40], np.full(1, -1)])
+    x = np.concatenate([x[:3], x[:40], x[:1]])
+    for batch_size in (1, 43, 44):
+        report = keras_distill.compare(
+            models, (x, some), batch_size=batch_size, **options
+        )
+        for name, model in expected.models.items():
+            found = report.models[name]
+            assert found.errors == model.errors
+            assert found.expected_calibration_error == pytest.approx(
+                model.expected_calibration_error, abs=1e-6
+            )
+            assert found.teacher_agreement == model.teacher_agreement
+    with pytest.raises(ValueError, match="one example that counts"):
+        keras_distill.compare(models, (x, np.full(44, -1)), **options)
+
+
+def test_without_a_most_likely_class_nothing_is_right(make_model, test_set):
+    """As of a model that has diverged."""
+    x, y = test_set
+    diverged = make_model()
+    diverged.set_weights([each * np.nan for each in diverged.get_weights()])
+    report = keras_distill.compare(
+        {"student": make_model(), "diverged": diverged},
+        (x, y),
+        latency_batch_sizes=(),
+        verbose=0,
+    )
+    assert (y == 0).any()
+    assert report.models["diverged"].errors == SAMPLES
+    assert report.models["student"].errors < SAMPLES
+
+
 def test_an_ensemble_is_averaged_at_the_temperature(make_model, test_set):
     x, _ = test_set
     members = [make_model(seed=1), make_model(seed=2)]

@@ -49,6 +49,23 @@ def test_table(reports):
     assert lines[2].count("[") == 3
 
 
+def test_medians_between_two_numbers_are_not_rounded():
+    def summarize(*errors):
+        values = {
+            "errors": list(errors),
+            "accuracy": [0.5] * len(errors),
+            "teacher_agreement": [None],
+            "teacher_kl_divergence": [None],
+            "expected_calibration_error": [0.0],
+        }
+        summary = keras_distill.summary.ComparisonSummary({"a": values}, 5000)
+        return summary.to_markdown()
+
+    assert "| 8.5 [8, 9] |" in summarize(8, 9)
+    assert "| 1,011.5 [1,011, 1,012] |" in summarize(1011, 1012)
+    assert "| 9 [8, 10] |" in summarize(8, 10)
+
+
 def test_table_of_a_single_seed_has_no_ranges(reports):
     text = keras_distill.summarize(reports[:1]).to_markdown()
     assert keras_distill.summarize(reports[0]).to_markdown() == text

@@ -2,6 +2,7 @@ from keras_distill.plots.style import COLORS
 from keras_distill.plots.style import INK
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
+from keras_distill.validation import check_integer
 
 _LOSSES = (
     "soft_target_crossentropy",
@@ -11,7 +12,7 @@ _LOSSES = (
 _NOT_LOSSES = ("temperature", "alpha", "learning_rate")
 
 
-def learning_curves(history, quantities=None, ax=None):
+def learning_curves(history, quantities=None, validation_freq=None, ax=None):
     """Draws the losses of a training, or of several.
 
     A line for each quantity: `loss` and its parts, `soft_loss` and
@@ -31,13 +32,17 @@ def learning_curves(history, quantities=None, ax=None):
         quantities: Names of what is drawn, as in the logs and without
             `"val_"`. Defaults to `None`: all whose name ends in `loss`, and
             those of the distillation losses under their default names.
+        validation_freq: As in `fit`, an integer or a list of epochs: which
+            epochs the validation is of. Defaults to `None`: of all, or of
+            every n-th where a single n gives as many as there are.
         ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If there is nothing to draw.
+        ValueError: If there is nothing to draw, or `validation_freq` is not
+            that of the training, or needed.
         ImportError: If matplotlib is not installed.
     """
     runs = _to_runs(history)
@@ -58,7 +63,9 @@ def learning_curves(history, quantities=None, ax=None):
             for key, style in ((name, "-"), (f"val_{name}", "--")):
                 if key in run:
                     ax.plot(
-                        _find_epochs(epochs, len(run[key])),
+                        _find_epochs(epochs, len(run[key]), validation_freq)
+                        if key.startswith("val_")
+                        else epochs,
                         run[key],
                         linestyle=style,
                         marker="." if len(run[key]) < 20 else None,
@@ -92,11 +99,34 @@ def _unpack(history):
     return logs, [epoch + 1 for epoch in epochs]
 
 
-def _find_epochs(epochs, count):
+def _find_epochs(epochs, count, validation_freq):
     """Returns those of the epochs that so many values are from."""
-    # With `validation_freq=n` they are from every nth.
-    every = max(1, len(epochs) // max(1, count))
-    return epochs[every - 1 :: every][:count]
+    if validation_freq is not None:
+        known = [validation_freq]
+    elif count == len(epochs):
+        known = [1]
+    else:
+        known = range(2, max(epochs) + 1)
+    candidates = [
+        chosen
+        for freq in known
+        if len(chosen := _choose_epochs(epochs, freq)) == count
+    ]
+    if len(candidates) != 1:
+        raise ValueError(
+            f"There are {count} values of the validation in {len(epochs)} "
+            "epochs: expected `validation_freq` to be that of the training. "
+            f"Received: validation_freq={validation_freq}"
+        )
+    return candidates[0]
+
+
+def _choose_epochs(epochs, validation_freq):
+    """Returns the epochs with a validation, as Keras has them."""
+    if isinstance(validation_freq, (list, tuple)):
+        return [each for each in epochs if each in validation_freq]
+    every = check_integer("validation_freq", validation_freq, low=1)
+    return [each for each in epochs if each % every == 0]
 
 
 def _rank(name):

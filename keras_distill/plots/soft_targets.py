@@ -1,7 +1,6 @@
 import numpy as np
 from keras import ops
 
-from keras_distill.losses.temperature import check_temperature
 from keras_distill.losses.temperature import soften
 from keras_distill.plots.style import COLORS
 from keras_distill.plots.style import INK
@@ -10,6 +9,7 @@ from keras_distill.plots.style import check_logits
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
+from keras_distill.validation import check_temperatures
 
 # More of them would run into each other.
 _MOST_NUMBERED_BARS = 12
@@ -45,7 +45,8 @@ def soft_targets(
             handful of examples.
         labels: Class ids, of which the bars are highlighted. Defaults to
             `None`: none is.
-        temperatures: Positive numbers. Defaults to `(1.0, 4.0, 20.0)`.
+        temperatures: Tuple of positive numbers. Defaults to
+            `(1.0, 4.0, 20.0)`.
         images: Array of shape `(examples, height, width)` or
             `(examples, height, width, channels)` to show beside the bars.
             Defaults to `None`.
@@ -69,11 +70,10 @@ def soft_targets(
             f"Expected `images` to be {examples}, one for each of the logits. "
             f"Received: {len(images)}"
         )
+    temperatures = check_temperatures(temperatures)
     probabilities = [
-        ops.convert_to_numpy(
-            ops.softmax(soften(logits, check_temperature("temperatures", t)))
-        )
-        for t in temperatures
+        ops.convert_to_numpy(ops.softmax(soften(logits, temperature)))
+        for temperature in temperatures
     ]
     columns = len(temperatures)
     ax = get_axes(ax, size=(1.5 + 2.9 * columns, 0.7 + 1.5 * examples))

@@ -1,6 +1,10 @@
 """What the plots look like."""
 
+import warnings
+
 import numpy as np
+
+from keras_distill.validation import look_like_probabilities
 
 INK = "#2f3437"
 FAINT = "#c8ccd0"
@@ -68,21 +72,37 @@ def get_class_names(class_names, num_classes):
             f"Expected `class_names` to be {num_classes} names. Received: "
             f"{len(class_names)}"
         )
-    return list(class_names)
+    return list(map(str, class_names))
 
 
 def check_logits(logits):
     """Returns logits as an array of shape `(examples, classes)`.
 
     Raises:
-        ValueError: If they have another rank, or are class ids.
+        ValueError: If they have another rank, are class ids, or there are
+            none.
+
+    Warns:
+        UserWarning: If they look like probabilities.
     """
     logits = np.asarray(logits)
-    if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
+    if logits.dtype.name == "bfloat16":
+        logits = logits.astype("float32")
+    if (
+        logits.ndim != 2
+        or not np.issubdtype(logits.dtype, np.floating)
+        or not logits.size
+    ):
         raise ValueError(
             "Expected `logits` of shape (examples, classes), such as from "
             "`keras_distill.predict_logits(model, x)`. Received: shape "
             f"{logits.shape}, dtype {logits.dtype}"
+        )
+    if look_like_probabilities(logits):
+        warnings.warn(
+            "The logits look like probabilities, and are taken for logits: "
+            "`keras_distill.predict_logits(model, x)` returns logits.",
+            stacklevel=3,
         )
     return logits
 
@@ -100,5 +120,12 @@ def check_labels(labels, logits):
         raise ValueError(
             f"Expected `labels` to be {len(logits)} class ids. Received: "
             f"shape {labels.shape}"
+        )
+    classes = logits.shape[-1]
+    wrong = labels[~np.isin(labels, np.arange(classes))]
+    if wrong.size:
+        raise ValueError(
+            f"Expected `labels` to be class ids from 0 to {classes - 1}. "
+            f"Received: a label of {wrong[0]}"
         )
     return labels

@@ -285,6 +285,38 @@ def test_accuracy_against_size(report):
             ),
             "num_bins=0",
         ),
+        *(
+            (
+                lambda labels=labels: plots.reliability_diagram(
+                    np.ones((2, 3)), labels
+                ),
+                f"from 0 to 2. Received: a label of {labels[0]}",
+            )
+            for labels in ([-1, 0], [3, 0], [0.5, 1])
+        ),
+        (lambda: plots.soft_targets(np.ones((0, 3))), r"shape \(0, 3\)"),
+        (
+            lambda: plots.soft_targets(np.ones((2, 3)), temperatures=()),
+            r"Received: temperatures=\(\)",
+        ),
+        (
+            lambda: plots.learning_curves(
+                {"loss": [1.0] * 8, "val_loss": [1.0] * 2}
+            ),
+            r"2 values .* in 8 epochs.*validation_freq=None",
+        ),
+        (
+            lambda: plots.learning_curves(
+                {"loss": [1.0] * 8, "val_loss": [1.0] * 2}, validation_freq=2
+            ),
+            r"2 values .* in 8 epochs.*validation_freq=2",
+        ),
+        (
+            lambda: plots.learning_curves(
+                {"loss": [1.0], "val_loss": [1.0]}, validation_freq=0
+            ),
+            "validation_freq=0",
+        ),
         (lambda: plots.learning_curves({}), "Received: {}"),
         (
             lambda: plots.learning_curves({"accuracy": [1.0]}),
@@ -336,6 +368,42 @@ def test_without_pandas_the_error_says_what_to_install(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"keras-distill\[reports\]"):
         report.to_dataframe()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "validation_freq", "expected"),
+    [
+        (8, 3, [3, 6]),
+        (8, 4, [4, 8]),
+        (5, 3, [3]),
+        (10, [1, 5, 10], [1, 5, 10]),
+        # Of no other number there are three.
+        (7, None, [2, 4, 6]),
+        (3, None, [1, 2, 3]),
+    ],
+)
+def test_validation_is_at_its_epochs(epochs, validation_freq, expected):
+    logs = {
+        "loss": list(range(epochs)),
+        "val_loss": list(range(len(expected))),
+    }
+    figure = plots.learning_curves(logs, validation_freq=validation_freq)
+    loss, val_loss = figure.axes[0].lines
+    assert list(loss.get_xdata()) == list(range(1, epochs + 1))
+    assert list(val_loss.get_xdata()) == expected
+
+
+def test_probabilities_are_not_taken_for_logits_silently():
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        plots.reliability_diagram(np.full((4, 2), 0.5), [0, 1, 0, 1])
+
+
+def test_class_names_may_be_numbers():
+    figure = plots.class_similarity(
+        np.eye(3) * 4.0, [0, 1, 2], class_names=[10, 20, 30]
+    )
+    ticks = [each.get_text() for each in figure.axes[0].get_xticklabels()]
+    assert ticks == ["10", "20", "30"]
 
 
 def test_learning_curves_know_their_epochs(data, make_model):
