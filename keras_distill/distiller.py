@@ -14,6 +14,7 @@ from keras_distill.backend import unscale_loss
 from keras_distill.backend.keras_internals import first_batch
 from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.backend.keras_internals import infer_outputs
+from keras_distill.backend.keras_internals import model_supports_jit
 from keras_distill.backend.keras_internals import train_validation_split
 from keras_distill.callbacks import LogHyperparameters
 from keras_distill.callbacks import ReadFailures
@@ -39,7 +40,7 @@ from keras_distill.transfer.labeller import Labeller
 from keras_distill.transfer.labels import check_hard_loss
 from keras_distill.transfer.labels import check_inputs
 from keras_distill.transfer.labels import check_labels
-from keras_distill.transfer.labels import check_validation_data
+from keras_distill.transfer.labels import check_validation
 from keras_distill.transfer.labels import mask_unlabelled
 from keras_distill.transfer.labels import require_classes
 from keras_distill.transfer.labels import weigh_classes
@@ -221,6 +222,8 @@ class Distiller(MultiWorkerFit, keras.Model):
         if wrapped is not None:
             wrapped.check_against(self.student)
         self._teacher = wrapped
+        if self.compiled and self._jit_is_auto:
+            self.jit_compile = self._resolve_auto_jit_compile()
         # The compiled steps hold the former teacher.
         self.test_function = None
         if self.train_function is not None:
@@ -358,6 +361,8 @@ class Distiller(MultiWorkerFit, keras.Model):
         if output_names is not None:
             self._build_metrics(output_names, in_step=False)
         self.dtype_policy = _find_dtype_policy(self.student)
+        self._auto_scale_loss = auto_scale_loss
+        self._jit_is_auto = jit_compile == "auto" and not run_eagerly
         # Keras keeps those of a former `compile` where the new one has none.
         self.loss = self._compile_loss = self._compile_metrics = None
         super().compile(
@@ -460,7 +465,16 @@ class Distiller(MultiWorkerFit, keras.Model):
         if isinstance(validation_data, list):
             # As Keras does.
             validation_data = tuple(validation_data)
-        check_validation_data(validation_data, bool(self._distillation_metrics))
+        if not self._distillation_metrics:
+            check_validation(
+                validation_data,
+                validation_split,
+                y,
+                uses_labels=self.loss is not None
+                or self._compile_metrics is not None
+                # Then they are taken for soft targets.
+                or self._teacher is None,
+            )
         check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             check_labels(validation_data[1], self.loss, self.student)
@@ -756,7 +770,9 @@ class Distiller(MultiWorkerFit, keras.Model):
         """
         labels, soft_targets = unpack_targets(y)
         hard_sample_weight, soft_sample_weight = unpack_weights(sample_weight)
-        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        # An optional input may be `None`.
+        given = [each for each in keras.tree.flatten(x) if each is not None]
+        batch_size = ops.shape(given[0])[0]
         losses = [self._aggregate_additional_loss(loss) for loss in self.losses]
         hard_weight = 1.0
         if soft_targets is not None:
@@ -907,6 +923,7 @@ class Distiller(MultiWorkerFit, keras.Model):
                     }
                 ),
                 alpha=self.alpha,
+                auto_scale_loss=self._auto_scale_loss,
             )
         return config
 
@@ -914,6 +931,13 @@ class Distiller(MultiWorkerFit, keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
+
+    def _resolve_auto_jit_compile(self):
+        # Keras looks at the layers that it tracks: at the student's.
+        models = [] if self._teacher is None else self._teacher.models()
+        return super()._resolve_auto_jit_compile() and all(
+            map(model_supports_jit, models)
+        )
 
     def _find_targets(self, x, y):
         """Returns labels and soft targets: those in `y`, or the teacher's."""

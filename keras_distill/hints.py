@@ -52,8 +52,9 @@ def suggest_temperature(
         more than the share even there.
 
     Raises:
-        ValueError: If `share` is not between 0 and 1, or the teacher is an
-            arithmetic `Ensemble`.
+        ValueError: If `share` is not between 0 and 1, the teacher is an
+            arithmetic `Ensemble` or has a single class, or a logit is not
+            finite.
     """
     share = check_number("share", share, low=0, high=1)
     if share in (0, 1):
@@ -70,6 +71,12 @@ def suggest_temperature(
     logits = predict_logits(
         teacher, x, batch_size, from_logits=from_logits, verbose=verbose
     )
+    if logits.shape[-1] < 2 or not np.isfinite(logits).all():
+        raise ValueError(
+            "Expected a teacher with finite logits of two or more classes. "
+            f"Received: logits of shape {logits.shape}, of which "
+            f"{np.sum(~np.isfinite(logits))} are not finite"
+        )
     wanted = share * math.log(logits.shape[-1])
 
     def is_too_low(temperature):

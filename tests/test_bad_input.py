@@ -414,7 +414,21 @@ BAD_CALLS = {
     ),
     "nothing_to_evaluate": (
         lambda: fit_with(None, {"y": Y, "validation_data": (X, Y)}),
-        r"There is nothing to evaluate: pass a `loss` or `metrics`",
+        r"There is nothing to evaluate: pass a `loss`, `metrics` or",
+    ),
+    "nothing_to_evaluate_in_a_split": (
+        lambda: fit_with(None, {"y": Y, "validation_split": 0.25}),
+        r"There is nothing to evaluate: pass a `loss`, `metrics` or",
+    ),
+    "a_split_without_labels": (
+        lambda: fit_with(None, {"validation_split": 0.25}),
+        r"Expected `validation_data` with labels.*inputs only",
+    ),
+    "loss_of_each_sample": (
+        lambda: distill(
+            distillation_loss=losses.SoftTargetCrossentropy(reduction=None)
+        ),
+        r"single number.*SoftTargetCrossentropy with reduction=None",
     ),
     "alpha_lowered_on_unlabelled_data": (
         lambda: lower_alpha_on_unlabelled_data(),
@@ -600,6 +614,18 @@ def store_like():
         (lambda d, x, y: d.fit(store_like()), r"store\.attach"),
         (lambda d, x, y: d.fit(x, {"soft_targets": store_like()}), "attach"),
         (lambda d, x, y: d.fit(x[:0], y[:0]), "at least one example"),
+        (
+            lambda d, x, y: keras_distill.suggest_temperature(
+                lambda x: x[:, :1], x
+            ),
+            r"two or more classes.*shape \(\d+, 1\)",
+        ),
+        (
+            lambda d, x, y: keras_distill.suggest_temperature(
+                d.teacher, x * np.nan
+            ),
+            "are not finite",
+        ),
         (lambda d, x, y: d.fit(x, y, validation_data=x), "inputs only"),
         (lambda d, x, y: d.fit(x, y, validation_data=(x,)), "inputs only"),
         (lambda d, x, y: d.fit(x, y + 0.5), "to be integers"),
@@ -665,3 +691,26 @@ def test_logits_that_are_taken_for_probabilities(make_model, loss, recwarn):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
     assert not [w for w in recwarn if "activation" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [{"validation_data": (X, Y)}, {"validation_split": 0.25}],
+)
+@pytest.mark.parametrize("regularizer", [None, "l2"])
+def test_a_validation_of_nothing_is_refused_first(validation, regularizer):
+    """A penalty of the weights alone would be a `val_loss` to stop by."""
+    student = model(kernel_regularizer=regularizer)
+    before = student.get_weights()
+    distiller = Distiller(student=student, teacher=model())
+    distiller.compile("sgd")
+    with pytest.raises(ValueError, match="There is nothing to evaluate"):
+        distiller.fit(X, Y, verbose=0, **validation)
+    for ours, theirs in zip(student.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # But soft targets are something.
+    soft_targets = {"soft_targets": logits((12, 3))}
+    history = distiller.fit(
+        X, Y, validation_data=(X, soft_targets), verbose=0
+    ).history
+    assert "val_soft_loss" in history

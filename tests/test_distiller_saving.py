@@ -161,6 +161,23 @@ def test_a_changed_temperature_is_saved(data, make_model, tmp_path):
     assert config["temperature"] == 7.0
 
 
+@pytest.mark.parametrize("auto_scale_loss", [True, False])
+def test_the_optimizer_is_the_one_that_was_saved(
+    data, tmp_path, auto_scale_loss
+):
+    student = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, dtype="mixed_float16")]
+    )
+    distiller = make_distiller(student)
+    distiller.compile("adam", auto_scale_loss=auto_scale_loss)
+    x, _ = data
+    distiller.train_on_batch(x, {"soft_targets": np.zeros((len(x), 5), "f4")})
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    assert type(loaded.optimizer) is type(distiller.optimizer)
+    assert int(loaded.optimizer.iterations) == 1
+
+
 def test_an_uncompiled_distiller_is_saved(make_model, tmp_path):
     distiller = keras_distill.Distiller(student=make_model(seed=4))
     distiller.save(tmp_path / "distiller.keras")

@@ -435,6 +435,98 @@ def test_shared_batch_normalisation_is_warned_of(make_model):
         keras_distill.Distiller(student=student, teacher=teacher)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Scaled(keras.layers.Layer):
+    """Has a weight, and a layer within it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = keras.layers.Dropout(0.0)
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, x):
+        return self.inner(self.scale * x)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_shared_layer_with_a_layer_within_it(make_model, data, trainable):
+    shared = Scaled(trainable=trainable)
+    inputs = keras.Input((6,))
+    student, teacher = (
+        keras.Model(inputs, make_model(seed=seed)(shared(inputs)))
+        for seed in (1, 2)
+    )
+    if not trainable:
+        keras_distill.Distiller(student=student, teacher=teacher)
+        return
+    with pytest.warns(UserWarning, match="scale"):
+        distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    # The teacher changes, so it is asked in each step.
+    distiller.compile(keras.optimizers.SGD(0.5))
+    x, _ = data
+    distiller.fit(x, epochs=2, verbose=0)
+    before = float(shared.scale)
+    loss = losses.SoftTargetCrossentropy(4.0)(
+        teacher.predict(x, verbose=0), student.predict(x, verbose=0)
+    )
+    distiller.optimizer.learning_rate = 0.0
+    (found,) = distiller.fit(x, batch_size=len(x), verbose=0).history[
+        "soft_loss"
+    ]
+    assert float(shared.scale) == before != 1.0
+    assert found == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_an_optional_input(data):
+    """That is not given, and comes first."""
+    x, y = data
+    first, second = keras.Input((3,), optional=True), keras.Input((6,))
+
+    class Ignore(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs[1]
+
+    def build(seed):
+        dense = keras.layers.Dense(
+            5, kernel_initializer=keras.initializers.RandomNormal(seed=seed)
+        )
+        return keras.Model([first, second], dense(Ignore()([first, second])))
+
+    student, teacher = build(1), build(2)
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(keras.optimizers.SGD(0.0))
+    loss = losses.SoftTargetCrossentropy(4.0)(
+        teacher.predict_on_batch([None, x]), student.predict_on_batch([None, x])
+    )
+    logs = distiller.train_on_batch([None, x], y, return_dict=True)
+    assert float(logs["soft_loss"]) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_teacher_may_refuse_to_be_compiled(make_model, monkeypatch):
+    """As Keras asks a model, so that `"auto"` fits the teacher, too."""
+    monkeypatch.setattr(
+        keras.Model, "_resolve_auto_jit_compile", lambda self: True
+    )
+    refusing = make_model(seed=2)
+    refusing.layers[-1].supports_jit = False
+    for teacher, expected in ((make_model(seed=3), True), (refusing, False)):
+        distiller = keras_distill.Distiller(
+            student=make_model(seed=1), teacher=teacher
+        )
+        distiller.compile("sgd")
+        assert distiller.jit_compile is expected
+    distiller.teacher = make_model(seed=3)
+    assert distiller.jit_compile is True
+    distiller.teacher = refusing
+    assert distiller.jit_compile is False
+    # What was said is done.
+    distiller.compile("sgd", jit_compile=True)
+    distiller.teacher = refusing
+    assert distiller.jit_compile is True
+
+
 def test_a_training_step_of_the_students_own_is_warned_of():
     class Own(keras.Model):
         def train_step(self, data):

@@ -221,6 +221,16 @@ def test_class_weight_on_a_batch(pair, data):
     assert_same_weights(student, by_hand)
 
 
+def test_no_class_weights(pair, data):
+    student, teacher, by_hand, logits = pair
+    x, y = data
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    compile_distiller(distiller)
+    distiller.train_on_batch(x, y, class_weight={})
+    by_hand.step(x, y, logits, np.ones(len(y)))
+    assert_same_weights(student, by_hand)
+
+
 def test_class_weight_does_not_weigh_the_validation(pair, data):
     student, _, by_hand, logits = pair
     x, y = data

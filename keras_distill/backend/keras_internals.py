@@ -20,12 +20,18 @@ from keras.src.trainers.data_adapters.array_data_adapter import (
 from keras.src.trainers.data_adapters.array_slicing import (
     train_validation_split,
 )
+from keras.src.trainers.trainer import model_supports_jit
 from keras.src.utils.naming import to_snake_case
 
 
 def flatten_layers(model):
     """Lists a model and all layers in it, at any depth."""
     return model._flatten_layers()
+
+
+def list_own_weights(layer):
+    """Lists the weights of a layer without those of the layers in it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def are_dense(arrays):
@@ -57,8 +63,13 @@ def infer_outputs(model, inputs):
         inputs: A batch of inputs.
     """
     symbols = keras.tree.map_structure(
-        lambda x: keras.KerasTensor(
-            x.shape, keras.backend.standardize_dtype(x.dtype)
+        # An optional input may be `None`.
+        lambda x: (
+            x
+            if x is None
+            else keras.KerasTensor(
+                x.shape, keras.backend.standardize_dtype(x.dtype)
+            )
         ),
         inputs,
     )
@@ -91,6 +102,8 @@ __all__ = [
     "in_symbolic_scope",
     "infer_outputs",
     "is_tf_dataset",
+    "list_own_weights",
+    "model_supports_jit",
     "set_keras_mask",
     "set_tensor_attr",
     "to_snake_case",

@@ -35,8 +35,8 @@ class Distillation:
         weights: Numbers in the same structure, or `None` for 1 everywhere.
 
     Raises:
-        ValueError: If an entry is no distillation loss, there is none, or the
-            weights do not match the losses.
+        ValueError: If an entry is no distillation loss, or one of each
+            sample, there is none, or the weights do not match the losses.
     """
 
     def __init__(self, losses, weights=None):
@@ -47,6 +47,13 @@ class Distillation:
                 "Expected at least one loss in `distillation_loss`. "
                 f"Received: distillation_loss={losses!r}"
             )
+        for loss in keras.tree.flatten(self.losses):
+            if loss is not None and loss.reduction in (None, "none"):
+                raise ValueError(
+                    "Expected each `distillation_loss` to be a single number: "
+                    "use its default `reduction`. Received: "
+                    f"{type(loss).__name__} with reduction={loss.reduction!r}"
+                )
         _check_weights(self.losses, weights)
 
     def terms(self, output_names):

@@ -33,7 +33,11 @@ class SoftTargetLoss(DistillationLoss):
 
     @property
     def temperature(self):
-        """The temperature, a float. Setting it needs no new `compile`."""
+        """The temperature, a float. Setting it needs no new `compile`.
+
+        (On JAX so it is in a `Distiller`. Where another model is compiled with
+        this loss, its program keeps the temperature that it began with.)
+        """
         return self._temperature.value
 
     @temperature.setter

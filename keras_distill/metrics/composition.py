@@ -1,6 +1,7 @@
 """What a `Distiller` logs of each output besides what Keras does."""
 
 import collections
+import inspect
 import typing
 
 import keras
@@ -136,7 +137,21 @@ class DistillationMetrics:
 
 
 def _copy(metric, name):
-    return type(metric).from_config({**metric.get_config(), "name": name})
+    config = metric.get_config()
+    unknown = [
+        parameter.name
+        for parameter in inspect.signature(type(metric)).parameters.values()
+        if parameter.kind
+        not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and parameter.name not in config
+    ]
+    if unknown:
+        raise ValueError(
+            "With several outputs, `distillation_metrics` are copied for each: "
+            f"expected the `get_config` of {type(metric).__name__} to have all "
+            f"arguments. Received: a config without {unknown}"
+        )
+    return type(metric).from_config({**config, "name": name})
 
 
 def _resolve(metric, loss, target, output):

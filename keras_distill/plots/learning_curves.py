@@ -106,7 +106,7 @@ def _find_epochs(epochs, count, validation_freq):
     elif count == len(epochs):
         known = [1]
     else:
-        known = range(2, max(epochs) + 1)
+        known = list(range(2, max(epochs) + 1))
     candidates = [
         chosen
         for freq in known

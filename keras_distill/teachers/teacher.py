@@ -6,6 +6,7 @@ from keras import ops
 from keras_distill.backend import without_gradient
 from keras_distill.backend.keras_internals import flatten_layers
 from keras_distill.backend.keras_internals import infer_outputs
+from keras_distill.backend.keras_internals import list_own_weights
 from keras_distill.fingerprints import fingerprint_model
 from keras_distill.logits import are_marked
 from keras_distill.logits import call_model
@@ -154,8 +155,8 @@ class Teacher:
         changing = {
             id(weight)
             for layer in flatten_layers(student)
-            if layer.trainable and not layer._layers
-            for weight in layer.weights
+            if layer.trainable
+            for weight in list_own_weights(layer)
         }
         return [
             variable.path

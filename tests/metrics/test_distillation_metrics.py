@@ -284,6 +284,36 @@ def test_several_outputs(data):
         )
 
 
+def test_copies_have_all_arguments(data):
+    class Gap(metrics.DistillationMetric):
+        def __init__(self, margin=1.0, name="gap", **kwargs):
+            super().__init__(name=name, **kwargs)
+            self.margin = margin
+
+        def measure(self, teacher_logits, student_logits):
+            return keras.ops.full_like(student_logits[..., 0], self.margin)
+
+    class Saved(Gap):
+        def get_config(self):
+            return {**super().get_config(), "margin": self.margin}
+
+    x, _ = data
+    distiller = compile_distiller(
+        two_outputs(1),
+        two_outputs(2),
+        loss=None,
+        alpha=1.0,
+        distillation_metrics={"a": Saved(margin=7.0)},
+    )
+    assert distiller.fit(x, verbose=0).history["a_gap"] == [7.0]
+    with pytest.raises(ValueError, match=r"`get_config` of Gap.*\['margin'\]"):
+        compile_distiller(
+            two_outputs(1),
+            two_outputs(2),
+            distillation_metrics={"a": Gap(margin=7.0)},
+        )
+
+
 def test_component_losses_are_logged_by_name(data, make_model):
     x, _ = data
     student, teacher = make_model(seed=1), make_model(seed=5)
