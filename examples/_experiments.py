@@ -18,6 +18,7 @@ import tensorflow as tf
 
 import keras_distill
 from _common import positive_integer
+from _workers import measure_time
 
 
 def make_parser(description, experiments, scales, scale, output):
@@ -79,7 +80,7 @@ def choose_experiments(parser, names, known, default):
     return {name: known[name] for name in names or default}
 
 
-def write_results(folder, command, description, experiments, study):
+def write_results(folder, command, description, experiments, study, list_tasks):
     """Measures, and writes down and prints what came out.
 
     Args:
@@ -89,6 +90,8 @@ def write_results(folder, command, description, experiments, study):
             experiments that are there and depend on the same are kept.
         experiments: Dict from names to modules.
         study: What `measure` takes.
+        list_tasks: Function from names of experiments to the tasks that they
+            consist of.
 
     Returns:
         Dict of what is in `results.json`.
@@ -102,6 +105,7 @@ def write_results(folder, command, description, experiments, study):
         found[name] = json.loads(json.dumps(each.measure(study)))
     results = {
         "command": shlex.join([*command, *found]),
+        "time": measure_time(list_tasks(found), study.root),
         **description,
         "experiments": found,
     }
@@ -133,4 +137,5 @@ def _load_earlier(path, description):
     earlier = json.loads(path.read_text())
     experiments = earlier.pop("experiments")
     del earlier["command"]
+    earlier.pop("time", None)
     return experiments if earlier == description else {}

@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 import shutil
+import time
 
 import keras
 import numpy as np
@@ -84,6 +85,11 @@ class Task:
         """Returns whether it is done and kept."""
         return self.find_result(root).exists()
 
+    def load_seconds(self, root):
+        """Returns how long it took, or has taken so far."""
+        path = self.find_folder(root) / "seconds"
+        return float(path.read_text()) if path.exists() else 0.0
+
     def run(self, root, notify=lambda share: None):
         """Does it, or the rest of it, and keeps it.
 
@@ -95,10 +101,17 @@ class Task:
             return
         folder = self.find_folder(root)
         folder.mkdir(parents=True, exist_ok=True)
-        computed = self.compute(folder, root, notify)
+        start = time.monotonic() - self.load_seconds(root)
+
+        def tell(share):
+            (folder / "seconds").write_text(f"{time.monotonic() - start:.1f}")
+            notify(share)
+
+        computed = self.compute(folder, root, tell)
         # At once, so that no half of it can be taken for the whole.
         unfinished = folder / f"unfinished.{self.result}"
         self.save(computed, unfinished)
+        tell(1.0)
         unfinished.rename(folder / self.result)
         shutil.rmtree(folder / "backup", ignore_errors=True)
 

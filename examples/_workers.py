@@ -44,6 +44,22 @@ def do_all(tasks, root, workers):
     print(f"They took {(time.monotonic() - start) / 60:.1f} minutes.")
 
 
+def measure_time(tasks, root):
+    """Returns how many tasks there are, with those they need, and how long.
+
+    Args:
+        tasks: List of `_training.Task`s.
+        root: Folder of all tasks.
+
+    Returns:
+        Dict of the number of tasks and the sum of the minutes that each took,
+        whatever was done beside it.
+    """
+    every = _add_needed(tasks)
+    seconds = sum(each.load_seconds(root) for each in every)
+    return {"tasks": len(every), "minutes": round(seconds / 60, 1)}
+
+
 def _add_needed(tasks):
     """Returns all tasks once, after what they need, large ones first."""
     levels = {}

@@ -70,11 +70,12 @@ def main(argv=None):
     tf.get_logger().setLevel("ERROR")
     study = make_study(arguments)
     experiments = arguments.experiments
-    do_all(
-        [run for each in experiments.values() for run in each.plan(study)],
-        study.root,
-        arguments.workers,
-    )
+
+    def list_runs(names):
+        known = ALL | SEARCH
+        return [run for name in names for run in known[name].plan(study)]
+
+    do_all(list_runs(experiments), study.root, arguments.workers)
     folder = find_folder(arguments, study)
     results = write_results(
         folder,
@@ -85,6 +86,7 @@ def main(argv=None):
         describe(study),
         experiments,
         study,
+        list_runs,
     )
     (folder / "settings.md").write_text(study.scale.to_markdown() + "\n")
     if arguments.split == "test":

@@ -58,13 +58,10 @@ def main(argv=None):
     study = Study(SCALES[arguments.scale], folder / "tasks", arguments.held_out)
     experiments = arguments.experiments
     # Networks are chosen before any is judged on the test strings.
-    for phase in ("plan", "plan_judgements"):
+    phases = ("plan", "plan_judgements")
+    for phase in phases:
         do_all(
-            [
-                task
-                for each in experiments.values()
-                for task in getattr(each, phase)(study)
-            ],
+            _list_tasks(study, experiments, phase),
             study.root,
             arguments.workers,
         )
@@ -86,7 +83,20 @@ def main(argv=None):
         },
         experiments,
         study,
+        lambda names: [
+            task
+            for phase in phases
+            for task in _list_tasks(study, names, phase)
+        ],
     )
+
+
+def _list_tasks(study, names, phase):
+    """Returns the tasks of a phase of some experiments."""
+    known = ALL | SEARCH
+    return [
+        task for name in names for task in getattr(known[name], phase)(study)
+    ]
 
 
 def parse_arguments(argv):

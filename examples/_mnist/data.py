@@ -1,5 +1,6 @@
 """MNIST: split, shifted, and in batches."""
 
+import functools
 import typing
 
 import numpy as np
@@ -55,6 +56,8 @@ def load(train_size, split):
     return load_train(train_size), _load(judged)
 
 
+# A process that trains many networks reads the images once.
+@functools.cache
 def load_train(train_size):
     """Returns so many training images, the first ones, as `Examples`."""
     return _load(f"train[:{train_size}]")

@@ -291,6 +291,9 @@ def _read(variable):
 def _check_output(outputs):
     if is_compound(outputs):
         return outputs._replace(logits=_check_output(outputs.logits))
+    if isinstance(outputs, np.ndarray):
+        # `train_on_batch` hands on arrays as they are, in PyTorch.
+        outputs = ops.convert_to_tensor(outputs)
     dtype = keras.backend.standardize_dtype(outputs.dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(

@@ -173,6 +173,8 @@ def test_results_are_written(results, output):
     assert written == json.loads(json.dumps(results))
     assert written["seeds"] == [0]
     assert written["images"] == {"trained on": 2000, "judged on": 10000}
+    assert written["time"]["tasks"] == 7
+    assert written["time"]["minutes"] > 0
     assert written["settings"]["teacher"]["max_norm"] == 2.0
     assert {"keras", "tensorflow", "keras_distill"} <= set(written["versions"])
     for name in ("errors", "missing-classes", "logit-matching"):
@@ -328,6 +330,43 @@ def test_a_training_resumes_with_its_dropout(training, tmp_path, epochs):
     found = fit(make_model(), 2, tmp_path / "parts")
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_time_is_that_of_all_parts(import_example, tmp_path, monkeypatch):
+    """Of a task that is killed, and the one that it needs."""
+    training, workers = map(import_example, ("_training", "_workers"))
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+
+    @dataclasses.dataclass(frozen=True)
+    class Slow(training.Task):
+        needs: tuple = ()
+        work = 1.0
+        result = "result"
+
+        def compute(self, folder, root, notify):
+            now[0] += 10.0
+            notify(0.5)
+            now[0] += 2.0
+            if not (folder / "killed").exists():
+                (folder / "killed").touch()
+                raise KeyboardInterrupt
+
+        def save(self, computed, path):
+            path.touch()
+
+    needed = Slow("needed", 0)
+    task = Slow("task", 0, (needed,))
+    for each in (needed, task):
+        with pytest.raises(KeyboardInterrupt):
+            each.run(tmp_path)
+        now[0] += 1000.0
+        each.run(tmp_path)
+        each.run(tmp_path)
+        # What came after the last that is known of the first part is lost.
+        assert each.load_seconds(tmp_path) == 10 + 12
+    expected = {"tasks": 2, "minutes": round(44 / 60, 1)}
+    assert workers.measure_time([task, task], tmp_path) == expected
 
 
 def test_what_decides_on_a_run_is_in_its_key(mnist, runs, tmp_path):
@@ -651,6 +690,16 @@ def test_the_page_shows_what_was_measured(
     assert (page / "paper.md").read_text() == table + "\n"
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert {path.name for path in page.glob("*.png")} == pictures
+
+
+def test_the_page_says_how_long_it_took(shown, page):
+    """Two networks at a time, as there are two cores."""
+    text = page.with_suffix(".md").read_text().replace("\n", " ")
+    time = shown["time"]
+    assert (
+        f"The {time['tasks']} networks took {time['minutes']:.0f} minutes, "
+        f"{time['minutes'] / 2:.0f} on two cores" in text
+    )
 
 
 def test_the_page_is_of_these_settings(mnist, shown):
