@@ -86,9 +86,9 @@ class Task:
         return self.find_result(root).exists()
 
     def load_seconds(self, root):
-        """Returns how long it took, or has taken so far."""
+        """Returns how long it took, or has taken so far, if that is known."""
         path = self.find_folder(root) / "seconds"
-        return float(path.read_text()) if path.exists() else 0.0
+        return float(path.read_text()) if path.exists() else None
 
     def run(self, root, notify=lambda share: None):
         """Does it, or the rest of it, and keeps it.
@@ -101,7 +101,7 @@ class Task:
             return
         folder = self.find_folder(root)
         folder.mkdir(parents=True, exist_ok=True)
-        start = time.monotonic() - self.load_seconds(root)
+        start = time.monotonic() - (self.load_seconds(root) or 0.0)
 
         def tell(share):
             (folder / "seconds").write_text(f"{time.monotonic() - start:.1f}")

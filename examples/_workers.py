@@ -53,11 +53,12 @@ def measure_time(tasks, root):
 
     Returns:
         Dict of the number of tasks and the sum of the minutes that each took,
-        whatever was done beside it.
+        whatever was done beside it: `None` where that of one is not known.
     """
-    every = _add_needed(tasks)
-    seconds = sum(each.load_seconds(root) for each in every)
-    return {"tasks": len(every), "minutes": round(seconds / 60, 1)}
+    seconds = [each.load_seconds(root) for each in _add_needed(tasks)]
+    known = None not in seconds
+    minutes = round(sum(seconds) / 60, 1) if known else None
+    return {"tasks": len(seconds), "minutes": minutes}
 
 
 def _add_needed(tasks):

@@ -41,6 +41,8 @@ from _speech.study import SCALES
 from _speech.study import Study
 from _workers import do_all
 
+_PHASES = ("plan", "plan_judgements")
+
 
 def main(argv=None):
     """Computes what is not there yet, measures, and writes down the results.
@@ -58,13 +60,9 @@ def main(argv=None):
     study = Study(SCALES[arguments.scale], folder / "tasks", arguments.held_out)
     experiments = arguments.experiments
     # Networks are chosen before any is judged on the test strings.
-    phases = ("plan", "plan_judgements")
-    for phase in phases:
-        do_all(
-            _list_tasks(study, experiments, phase),
-            study.root,
-            arguments.workers,
-        )
+    for phase in _PHASES:
+        tasks = _list_tasks(study, experiments, [phase])
+        do_all(tasks, study.root, arguments.workers)
     held_out = () if study.held_out is None else ("--held-out", study.held_out)
     name = study.held_out or "all-speakers"
     # Its results stay when the recipe changes.
@@ -83,19 +81,18 @@ def main(argv=None):
         },
         experiments,
         study,
-        lambda names: [
-            task
-            for phase in phases
-            for task in _list_tasks(study, names, phase)
-        ],
+        lambda names: _list_tasks(study, names, _PHASES),
     )
 
 
-def _list_tasks(study, names, phase):
-    """Returns the tasks of a phase of some experiments."""
+def _list_tasks(study, names, phases):
+    """Returns the tasks of some experiments, in these phases."""
     known = ALL | SEARCH
     return [
-        task for name in names for task in getattr(known[name], phase)(study)
+        task
+        for phase in phases
+        for name in names
+        for task in getattr(known[name], phase)(study)
     ]
 
 

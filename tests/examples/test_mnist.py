@@ -367,6 +367,10 @@ def test_time_is_that_of_all_parts(import_example, tmp_path, monkeypatch):
         assert each.load_seconds(tmp_path) == 10 + 12
     expected = {"tasks": 2, "minutes": round(44 / 60, 1)}
     assert workers.measure_time([task, task], tmp_path) == expected
+    # Too little is not said.
+    (needed.find_folder(tmp_path) / "seconds").unlink()
+    expected = {"tasks": 2, "minutes": None}
+    assert workers.measure_time([task], tmp_path) == expected
 
 
 def test_what_decides_on_a_run_is_in_its_key(mnist, runs, tmp_path):
