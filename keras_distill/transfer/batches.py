@@ -26,10 +26,10 @@ def to_batches(data, batch_size=None):
     Raises:
         ValueError: If `batch_size` is given for batches, or there is no end.
     """
-    if is_endless(data):
-        raise ValueError(f"Expected data that ends. Received: {data!r}")
     if USES_TF_DATA or is_tf_dataset(data):
         return _from_pipeline(data, batch_size)
+    if is_endless(data):
+        raise ValueError(f"Expected a dataset that ends. Received: {data!r}")
     if batch_size is not None:
         check_integer("batch_size", batch_size, low=1)
     arrays = can_convert_arrays(data)

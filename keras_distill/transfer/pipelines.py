@@ -195,7 +195,7 @@ def pair(examples, view, find, decoded, compared=None, end=None):
         compared: The number of examples in a batch whose inputs are compared:
             the first ones. Defaults to `None`: all.
         end: Function without arguments that is called before the last element
-            is handed over, where it is known which one that is. Defaults to
+            is handed over. Needs a known number of elements. Defaults to
             `None`.
 
     Returns:
@@ -219,7 +219,7 @@ def pair(examples, view, find, decoded, compared=None, end=None):
 
     batches = in_batches(examples, examples.batch_size or _CHUNK)
     stay_single = not examples.batched and not examples.batch_size
-    last = (examples.length if stay_single else _count_batches(examples)) or 0
+    length = examples.length if stay_single else _count_batches(examples)
 
     def join(state, element):
         number, position, start, *found = state
@@ -240,7 +240,7 @@ def pair(examples, view, find, decoded, compared=None, end=None):
         )
         done = [_assert_none(differ, position)]
         if end is not None and not stay_single:
-            done.append(_call_if(tf.equal(number + 1, last), end))
+            done.append(_call_if(tf.equal(number + 1, length), end))
         with tf.control_dependencies(done):
             flat = [tf.identity(tensor) for tensor in flat]
         y = pack_targets(y, keras.tree.pack_sequence_as(decoded, flat))
@@ -256,7 +256,7 @@ def pair(examples, view, find, decoded, compared=None, end=None):
     if end is not None:
         dataset = dataset.enumerate().map(
             lambda number, element: _call_before(
-                tf.equal(number + 1, last), end, element
+                tf.equal(number + 1, length), end, element
             )
         )
     return assert_length(dataset, examples.length)
