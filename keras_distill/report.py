@@ -17,6 +17,7 @@ from keras_distill.metrics import ExpectedCalibrationError
 from keras_distill.metrics import TeacherAgreement
 from keras_distill.metrics import TeacherKLDivergence
 from keras_distill.metrics.labels import to_class_ids
+from keras_distill.tables import format_count
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_table
 from keras_distill.teachers.ensemble import Ensemble
@@ -35,7 +36,8 @@ class ModelReport(typing.NamedTuple):
         parameters: Number of weights, or `None` of what is no Keras model.
         bytes: Size of the weights in memory, or `None`.
         multiply_adds: For one example, or `None` where loops hide it.
-        errors: Number of examples whose most likely class is not the label.
+        errors: Number of examples whose most likely class is not the label,
+            and of those with a NaN, which have none.
         accuracy: Share of the others.
         accuracy_interval: Ends of the 95 % confidence interval of the accuracy
             (Wilson, 1927).
@@ -208,10 +210,13 @@ class Comparison:
         """Returns the cells of the table, without columns that are empty."""
         columns = [
             ["", *map(str, self.models)],
-            ["parameters", *self._format("parameters", _format_count)],
+            ["parameters", *self._format("parameters", format_count)],
             ["size", *self._format("bytes", _format_bytes)],
-            ["multiply-adds", *self._format("multiply_adds", _format_count)],
-            [f"errors of {self.examples:,}", *self._format("errors", "{:,}")],
+            ["multiply-adds", *self._format("multiply_adds", format_count)],
+            [
+                f"errors of {self.examples:,}",
+                *self._format("errors", format_count),
+            ],
             [
                 "accuracy in % [95 %]",
                 *(_format_accuracy(each) for each in self.models.values()),
@@ -558,10 +563,6 @@ def _format_accuracy(model):
 
 def _format_percent(share):
     return f"{100 * share:.2f}"
-
-
-def _format_count(count):
-    return f"{count:,}"
 
 
 def _format_bytes(size):

@@ -1,19 +1,14 @@
 """What several seeds have in common."""
 
 from keras_distill.report import Comparison
+from keras_distill.tables import format_count
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_range
 from keras_distill.tables import format_table
 
-
-def _format_count(count):
-    """Formats a whole number, or what is between two of them."""
-    return f"{count:,.1f}".removesuffix(".0")
-
-
 # Column, field of `ModelReport`, factor, format.
 _COLUMNS = (
-    ("errors of {examples:,}", "errors", 1, _format_count),
+    ("errors of {examples:,}", "errors", 1, format_count),
     ("accuracy in %", "accuracy", 100, "{:.2f}"),
     ("as the teacher in %", "teacher_agreement", 100, "{:.2f}"),
     ("KL to the teacher", "teacher_kl_divergence", 1, "{:.4f}"),

@@ -43,6 +43,11 @@ def format_markdown(rows):
     )
 
 
+def format_count(count):
+    """Formats a whole number, or what is between two of them."""
+    return f"{count:,.1f}".removesuffix(".0")
+
+
 def format_range(values, form="{:g}"):
     """Formats what was measured with several seeds.
 
