@@ -95,7 +95,6 @@ def _describe_code(code):
         code.co_argcount,
         code.co_kwonlyargcount,
         list(code.co_names),
-        list(code.co_varnames),
         [_describe_constant(each) for each in code.co_consts],
     ]
 
