@@ -771,8 +771,8 @@ class Distiller(MultiWorkerFit, keras.Model):
         labels, soft_targets = unpack_targets(y)
         hard_sample_weight, soft_sample_weight = unpack_weights(sample_weight)
         # An optional input may be `None`.
-        given = [each for each in keras.tree.flatten(x) if each is not None]
-        batch_size = ops.shape(given[0])[0]
+        given = (each for each in keras.tree.flatten(x) if each is not None)
+        batch_size = ops.shape(next(given))[0]
         losses = [self._aggregate_additional_loss(loss) for loss in self.losses]
         hard_weight = 1.0
         if soft_targets is not None:

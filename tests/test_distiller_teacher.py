@@ -1,5 +1,7 @@
 """The teacher: of any kind, called once a step, and left alone."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -459,7 +461,9 @@ def test_a_shared_layer_with_a_layer_within_it(make_model, data, trainable):
         for seed in (1, 2)
     )
     if not trainable:
-        keras_distill.Distiller(student=student, teacher=teacher)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            keras_distill.Distiller(student=student, teacher=teacher)
         return
     with pytest.warns(UserWarning, match="scale"):
         distiller = keras_distill.Distiller(student=student, teacher=teacher)

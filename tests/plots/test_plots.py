@@ -398,6 +398,17 @@ def test_probabilities_are_not_taken_for_logits_silently():
         plots.reliability_diagram(np.full((4, 2), 0.5), [0, 1, 0, 1])
 
 
+def test_half_precision_is_drawn():
+    logits = np.random.default_rng(0).normal(size=(6, 3))
+    half = logits.astype("bfloat16")
+    figures = [
+        plots.reliability_diagram(each, [0, 1, 2, 0, 1, 2])
+        for each in (half, half.astype("float64"))
+    ]
+    titles = [figure.axes[0].get_title(loc="left") for figure in figures]
+    assert titles[0] == titles[1] != ""
+
+
 def test_class_names_may_be_numbers():
     figure = plots.class_similarity(
         np.eye(3) * 4.0, [0, 1, 2], class_names=[10, 20, 30]
