@@ -112,7 +112,7 @@ class Distillation:
             output_names: As in `terms`.
 
         Returns:
-            List of integers: -1 where there is no loss.
+            List of integers, with `None` where there is no loss.
 
         Raises:
             ValueError: If the losses of an output have different ones.
@@ -123,10 +123,10 @@ class Distillation:
         for axes in by_output:
             if len(axes) > 1:
                 raise ValueError(
-                    "With a list of teachers all distillation losses of an "
+                    "With several teachers all distillation losses of an "
                     f"output need the same `axis`. Received: {sorted(axes)}"
                 )
-        return [next(iter(each), -1) for each in by_output]
+        return [next(iter(each), None) for each in by_output]
 
     def all_axes(self):
         """Returns the axes of all losses."""

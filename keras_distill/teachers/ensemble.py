@@ -125,7 +125,8 @@ class Ensemble(keras.Model):
             `None`: all the same.
         from_logits: Whether the outputs of members whose softmax can not be
             found are logits (`True`, the default) or probabilities.
-        axis: Integer, the axis of the classes. Defaults to `-1`.
+        axis: Integer, the axis of the classes. Defaults to `None`: that of the
+            distillation loss, and the last one without any.
         name: Optional name of the model.
 
     Returns:
@@ -142,7 +143,7 @@ class Ensemble(keras.Model):
         combine="arithmetic",
         weights=None,
         from_logits=True,
-        axis=-1,
+        axis=None,
         name=None,
     ):
         _check_members(models)
@@ -203,14 +204,17 @@ class Ensemble(keras.Model):
             from_logits: Replaces that of the ensemble. Defaults to `None`.
             look: Function `(outputs, from_logits, axis)` that is shown each
                 output of each member. Defaults to `None`.
-            axis: Replaces that of the ensemble: a function that takes a
-                member's outputs and returns a list of one for each. Defaults
-                to `None`.
+            axis: Function that takes a member's outputs and returns a list of
+                the axes of the classes that the losses have, with `None` where
+                there is no loss. Defaults to `None`: there are no losses.
 
         Returns:
             Logits `v`, in the structure of a member's outputs, such that
             `softmax(v / temperature)` is the mean. Computed with
             `training=False`.
+
+        Raises:
+            ValueError: If the ensemble has another axis than a loss.
         """
         if from_logits is None:
             from_logits = self.from_logits
@@ -219,7 +223,9 @@ class Ensemble(keras.Model):
         for position, model in enumerate(self.models):
             # Not before the last member is done, or the activations of all
             # members are in memory at once.
-            outputs = _call_member(model, after(means, inputs), temperature)
+            outputs = _call_member(
+                model, after(means, inputs), temperature, axis
+            )
             if structure is None:
                 structure = outputs
                 means = [None] * len(keras.tree.flatten(outputs))
@@ -228,8 +234,9 @@ class Ensemble(keras.Model):
                     if callable(temperature)
                     else [temperature] * len(means)
                 )
-                axes = axis(outputs) if axis else [self.axis] * len(means)
+                of_losses = axis(outputs) if axis else [None] * len(means)
             flat = flatten_like(structure, outputs_of_a_member=outputs)
+            axes = list(map(self._find_axis, of_losses, flat))
             for output, its_axis in zip(flat, axes, strict=True):
                 if look:
                     look(output, from_logits, its_axis)
@@ -244,6 +251,20 @@ class Ensemble(keras.Model):
             # Logits from here on, whatever the members' outputs were.
             mark(mean, ops.copy(mean))
         return keras.tree.pack_sequence_as(structure, means)
+
+    def _find_axis(self, of_loss, output):
+        """Returns the axis of the classes of an output."""
+        if self.axis is None:
+            return -1 if of_loss is None else of_loss
+        rank = len(output.shape)
+        if of_loss is not None and of_loss % rank != self.axis % rank:
+            raise ValueError(
+                "Expected the `axis` of an `Ensemble` to be that of the "
+                f"distillation loss. Received: axis={self.axis} and "
+                f"axis={of_loss} of the loss, with outputs of shape "
+                f"{tuple(output.shape)}"
+            )
+        return self.axis
 
     def _add(
         self, position, inputs, mean, outputs, temperature, axis, from_logits
@@ -304,10 +325,10 @@ class Ensemble(keras.Model):
         return cls(**{**config, "models": models})
 
 
-def _call_member(model, inputs, temperature):
+def _call_member(model, inputs, temperature, axis):
     if isinstance(model, Ensemble):
         # The mean of its own members is one at this temperature, too.
-        return model.compute_logits(inputs, temperature)
+        return model.compute_logits(inputs, temperature, axis=axis)
     if isinstance(model, keras.layers.Layer):
         return call_model(model, inputs, training=False)
     return model(inputs)

@@ -228,7 +228,7 @@ class Teacher:
                 temperatures_of,
                 self.from_logits(distillation),
                 look,
-                axes_of if self._is_list else None,
+                axes_of,
             )
         if isinstance(self.given, keras.layers.Layer):
             return call_model(self.given, inputs, training=False)

@@ -61,8 +61,10 @@ class Recording:
 
     def __init__(self, teacher, top_k, dtype, temperatures, from_logits):
         self.teacher = Teacher(teacher)
+        axis = -1
         if isinstance(teacher, Ensemble):
             _check_flag(from_logits, teacher)
+            axis = axis if teacher.axis is None else teacher.axis
         self._top_k = top_k
         self._dtype = dtype
         self._temperatures = _choose_temperatures(
@@ -72,6 +74,7 @@ class Recording:
         loss = SoftTargetCrossentropy(
             temperature=self._temperatures[0] if self._temperatures else 1.0,
             teacher_from_logits=from_logits,
+            axis=axis,
         )
         self._distillation = Distillation(loss)
         self._labeller = Labeller(

@@ -330,17 +330,21 @@ class Constant(keras.Model):
         return keras.ops.convert_to_tensor(self.logits)
 
 
-def test_a_list_has_the_axis_of_the_loss():
+@pytest.mark.parametrize(
+    "combine",
+    [
+        list,
+        keras_distill.Ensemble,
+        lambda models: keras_distill.Ensemble(models, axis=1),
+        lambda models: [keras_distill.Ensemble(models, axis=-2)],
+    ],
+    ids=["list", "ensemble", "the same axis", "ensemble in a list"],
+)
+def test_an_ensemble_has_the_axis_of_the_loss(combine):
     first, second = 3 * np.random.default_rng(0).normal(size=(2, 5, 3, 4))
-    student = keras.Sequential(
-        [keras.Input((12,)), keras.layers.Reshape((3, 4))]
-    )
-    distiller = keras_distill.Distiller(
-        student=student, teacher=[Constant(first), Constant(second)]
-    )
+    distiller, x = distill_rows(combine([Constant(first), Constant(second)]))
     soft = keras_distill.losses.SoftTargetCrossentropy
     distiller.compile("sgd", distillation_loss=soft(2.0, axis=1))
-    x = np.random.default_rng(1).normal(size=(5, 12)).astype("float32")
     found = distiller.train_on_batch(x, return_dict=True)["soft_loss"]
     p = (softmax(first / 2, axis=1) + softmax(second / 2, axis=1)) / 2
     log_q = log_softmax(np.float64(x).reshape(5, 3, 4) / 2, axis=1)
@@ -351,6 +355,25 @@ def test_a_list_has_the_axis_of_the_loss():
     )
     with pytest.raises(ValueError, match=r"same `axis`. Received: \[1, 2\]"):
         distiller.train_on_batch(x)
+
+
+def test_another_axis_than_that_of_the_loss():
+    member = Constant(np.zeros((5, 3, 4)))
+    distiller, x = distill_rows(keras_distill.Ensemble([member], axis=2))
+    loss = keras_distill.losses.SoftTargetCrossentropy(2.0, axis=1)
+    distiller.compile("sgd", distillation_loss=loss)
+    message = "Received: axis=2 and axis=1 of the loss"
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(x, verbose=0)
+
+
+def distill_rows(teacher):
+    """Returns a distiller of outputs of shape (5, 3, 4), and its inputs."""
+    student = keras.Sequential(
+        [keras.Input((12,)), keras.layers.Reshape((3, 4))]
+    )
+    x = np.random.default_rng(1).normal(size=(5, 12)).astype("float32")
+    return keras_distill.Distiller(student=student, teacher=teacher), x
 
 
 def test_a_list_is_labelled_anew_for_another_axis():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from scipy.special import softmax
 
 import keras_distill
 import reference
@@ -401,6 +402,17 @@ def test_geometric_ensembles_serve_every_temperature(
     np.testing.assert_allclose(
         store[:], ensemble.predict(x, verbose=0), rtol=1e-5
     )
+
+
+def test_an_ensemble_is_averaged_along_its_own_axis(tmp_path):
+    x = 3 * np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
+    ensemble = keras_distill.Ensemble([lambda x: x, lambda x: -2 * x], axis=1)
+    store = create(
+        tmp_path / "store", ensemble, x, dtype="float32", temperatures=(2.0,)
+    )
+    mean = (softmax(x / 2, axis=1) + softmax(-x, axis=1)) / 2
+    found = softmax(store[:].logits / 2, axis=1)
+    np.testing.assert_allclose(found, mean, rtol=1e-5)
 
 
 def test_evaluates_with_soft_targets(tmp_path, data, make_model):
