@@ -83,7 +83,7 @@ SCALES = {
         test_seed=3,
         epochs=4,
         student_epochs=12,
-        control_epochs=(8, 12, 16),
+        control_epochs=(2, 8, 12, 16),
         small_epochs=60,
         small_control_epochs=(4, 12, 60),
     ),

@@ -57,16 +57,17 @@ def format_sweep(sweep, chosen):
 
     Args:
         sweep: Dict from numbers of epochs, as JSON has them, to shares.
-        chosen: The number that was chosen. It is marked if it is the largest,
-            beyond which there may be a better one.
+        chosen: The number that was chosen. It is marked if it is the smallest
+            or the largest, beyond which there may be a better one.
     """
+    ends = {min(map(int, sweep)): "smallest", max(map(int, sweep)): "largest"}
     cells = []
     for epochs, share in sweep.items():
         mark = ""
         if int(epochs) == chosen:
             mark = ", chosen"
-            if len(cells) == len(sweep) - 1:
-                mark += ", the largest"
+            if chosen in ends:
+                mark += f", the {ends[chosen]}"
         cells.append(f"{100 * share:.1f} ({epochs}{mark})")
     return ", ".join(cells)
 

@@ -623,6 +623,20 @@ def test_a_held_out_speaker(speech, parts, output, results):
 
 
 @pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [
+        (2, "61.0 (2, chosen, the smallest), 62.0 (4), 60.0 (16)"),
+        (4, "61.0 (2), 62.0 (4, chosen), 60.0 (16)"),
+        (16, "61.0 (2), 62.0 (4), 60.0 (16, chosen, the largest)"),
+    ],
+)
+def test_a_choice_at_the_edge_is_marked(parts, chosen, shown):
+    # As JSON has the numbers of epochs.
+    sweep = {"2": 0.61, "4": 0.62, "16": 0.6}
+    assert parts("tables").format_sweep(sweep, chosen) == shown
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["esemble"], "esemble"),

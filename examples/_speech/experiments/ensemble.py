@@ -120,15 +120,14 @@ def plan_control(study, seed, epochs):
 def plan_sweep(study):
     """Returns a dict from numbers of epochs to networks that learn from labels.
 
-    The shortest are the baselines.
+    Those of the ensembles are among them.
     """
-    seeds = range(study.scale.seeds)
+    scale = study.scale
     return {
-        study.scale.epochs: _list_members(study),
-        **{
-            epochs: [plan_control(study, seed, epochs) for seed in seeds]
-            for epochs in study.scale.control_epochs
-        },
+        epochs: _list_members(study)
+        if epochs == scale.epochs
+        else [plan_control(study, seed, epochs) for seed in range(scale.seeds)]
+        for epochs in sorted({scale.epochs, *scale.control_epochs})
     }
 
 
