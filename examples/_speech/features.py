@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+import tensorflow as tf
 from scipy import fft
 from scipy import signal
 
@@ -16,6 +17,7 @@ BANDS = 24
 _CEPSTRA = 13
 # Frames that a difference is taken over.
 _WINDOW = 5
+_DISABLED = "disable_meta_optimizer"
 
 
 def compute_log_mels(audio):
@@ -27,7 +29,13 @@ def compute_log_mels(audio):
     Returns:
         Array of shape `(frames, 24)`. Frame t is centered on sample 80 t.
     """
-    spectrum = keras.ops.convert_to_numpy(_build_layer()(audio[None]))
+    options = tf.config.optimizer.get_experimental_options()
+    # To the last bit what the layer gives without a graph.
+    _disable_graph_optimizer(True)
+    try:
+        spectrum = _build_function()(np.float32(audio[None])).numpy()
+    finally:
+        _disable_graph_optimizer(options.get(_DISABLED, False))
     return spectrum[0].T[: 1 + (len(audio) - 1) // STRIDE]
 
 
@@ -57,8 +65,12 @@ def normalize(features):
 
 
 @functools.cache
-def _build_layer():
-    return keras.layers.MelSpectrogram(
+def _build_function():
+    """Returns the layer in a graph for all lengths.
+
+    Without one, most of the time goes by outside of the computation.
+    """
+    layer = keras.layers.MelSpectrogram(
         fft_length=256,
         sequence_stride=STRIDE,
         sequence_length=_LENGTH,
@@ -68,3 +80,10 @@ def _build_layer():
         max_freq=SAMPLE_RATE / 2,
         top_db=80.0,
     )
+    return tf.function(
+        layer, input_signature=[tf.TensorSpec((1, None), tf.float32)]
+    )
+
+
+def _disable_graph_optimizer(disabled):
+    tf.config.optimizer.set_experimental_options({_DISABLED: disabled})

@@ -110,7 +110,7 @@ class Copies(Task):
 
     @property
     def work(self):
-        return 3e6 * self.frames
+        return 1e6 * self.frames
 
     def compute(self, folder, root, notify):
         spoken = self.alignment.load_recordings()
