@@ -63,9 +63,9 @@ class Scale:
     control_epochs: tuple[int, ...]
     small_epochs: int
     small_control_epochs: tuple[int, ...]
-    width: int = 256
+    width: int = 384
     temperature: float = 2.0
-    hard_weight: float = 0.0
+    hard_weight: float = 0.1
     small_temperature: float = 2.0
     fractions: tuple[float, ...] = (0.03, 0.05, 0.1)
     most: int | None = None
@@ -83,9 +83,9 @@ SCALES = {
         test_seed=3,
         epochs=4,
         student_epochs=12,
-        control_epochs=(2, 8, 12, 16),
+        control_epochs=(2, 8, 12),
         small_epochs=60,
-        small_control_epochs=(4, 12, 60),
+        small_control_epochs=(1, 2, 4, 12, 60),
     ),
     "small": Scale(
         seeds=1,

@@ -567,6 +567,7 @@ def test_results_are_written(results, output):
 def test_search(speech, output, results, parts, monkeypatch):
     """After the others, whose networks it shares. Of a few settings."""
     search = parts("experiments.search")
+    monkeypatch.setattr(search, "BEGINNING", {})
     few = ("at first", "T = 1")
     for name in ("SETTINGS", "SMALL_SETTINGS"):
         settings = getattr(search, name).items()

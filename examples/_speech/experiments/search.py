@@ -23,6 +23,9 @@ _SMALL = 0.03
 _FOUR = {"members": 4}
 
 # Changes of the scale. Those of `_FACTORS` are factors.
+# From the recipe as it is now to the one that the search began with:
+BEGINNING = {"width": 2 / 3, "hard_weight": 0.0}
+# And from that one:
 SETTINGS = {
     FIRST: {},
     "T = 1": {"temperature": 1.0},
@@ -165,22 +168,21 @@ def _plan_teacher(study):
 
 
 def _change(study, changes):
-    """Returns a study with other settings than at first, and one seed."""
-    scale = dataclasses.replace(
-        study.scale,
-        seeds=1,
-        temperature=2.0,
-        hard_weight=0.0,
-        small_temperature=2.0,
-    )
-    changes = dict(changes)
-    for field in _FACTORS:
-        if field in changes:
-            factor = changes[field]
-            changes[field] = max(1, round(factor * getattr(scale, field)))
-    return dataclasses.replace(
-        study, scale=dataclasses.replace(scale, **changes)
-    )
+    """Returns a study with one seed, and other settings than at first."""
+    scale = dataclasses.replace(study.scale, seeds=1)
+    for each in (BEGINNING, changes):
+        scale = dataclasses.replace(scale, **_multiply(scale, each))
+    return dataclasses.replace(study, scale=scale)
+
+
+def _multiply(scale, changes):
+    """Returns changes with the values that the factors among them give."""
+    return {
+        field: max(1, round(value * getattr(scale, field)))
+        if field in _FACTORS
+        else value
+        for field, value in changes.items()
+    }
 
 
 def _list_all(sweep):
