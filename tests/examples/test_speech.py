@@ -502,13 +502,15 @@ def test_every_arm_sees_the_same_copies(parts, tmp_path):
     ensemble = parts("experiments.ensemble")
     models = ensemble.plan(study)
     assert {each.copies for each in models} == {study.plan_train()}
-    baselines, *controls = ensemble.plan_sweep(study).values()
+    sweep = ensemble.plan_sweep(study)
+    baselines = sweep[scale.epochs]
+    controls = [sweep[each] for each in scale.control_epochs]
     assert len({each.seed for each in baselines}) == 30
     assert {each.epochs for each in baselines} == {scale.epochs}
     students = [ensemble.plan_student(study, seed) for seed in range(3)]
-    # As long as the student is trained, and longer.
-    longest = [each[0].epochs for each in controls]
-    assert students[0].epochs in longest[:-1]
+    # Shorter than the baselines, and as long as the student.
+    assert scale.control_epochs[0] < scale.epochs
+    assert students[0].epochs in scale.control_epochs
     for seed, student in enumerate(students):
         assert {each[seed].seed for each in controls} == {student.seed}
         assert student.seed not in {each.seed for each in baselines}
