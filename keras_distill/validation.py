@@ -76,6 +76,20 @@ def check_integer(argument, value, *, low, high=math.inf):
     return int(value)
 
 
+def check_axis(value):
+    """Returns `value` as an int, or says that `axis` can not be it.
+
+    Raises:
+        ValueError: If `value` is not an integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(
+            "Expected `axis` to be an integer, the axis of the classes. "
+            f"Received: axis={value!r}"
+        )
+    return int(value)
+
+
 def check_flag(argument, value):
     """Refuses what is neither `True` nor `False`.
 

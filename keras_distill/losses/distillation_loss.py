@@ -1,5 +1,3 @@
-import numbers
-
 import keras
 from keras import ops
 
@@ -10,6 +8,7 @@ from keras_distill.outputs import shapes_agree
 from keras_distill.soft_targets import EnsembleTargets
 from keras_distill.soft_targets import TopKTargets
 from keras_distill.soft_targets import is_compound
+from keras_distill.validation import check_axis
 from keras_distill.validation import check_flag
 
 # The logarithm of the smallest normal float32.
@@ -84,14 +83,9 @@ class DistillationLoss(keras.losses.Loss):
             teacher_from_logits = from_logits
         check_flag("from_logits", from_logits)
         check_flag("teacher_from_logits", teacher_from_logits)
-        if isinstance(axis, bool) or not isinstance(axis, numbers.Integral):
-            raise ValueError(
-                "Expected `axis` to be an integer, the axis of the classes. "
-                f"Received: axis={axis!r}"
-            )
         self.from_logits = from_logits
         self.teacher_from_logits = teacher_from_logits
-        self.axis = int(axis)
+        self.axis = check_axis(axis)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         if not is_compound(y_true):

@@ -13,6 +13,7 @@ from keras_distill.losses.distillation_loss import LOG_SMALLEST
 from keras_distill.losses.temperature import soften
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import shapes_agree
+from keras_distill.validation import check_axis
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_number
 
@@ -126,7 +127,8 @@ class Ensemble(keras.Model):
         from_logits: Whether the outputs of members whose softmax can not be
             found are logits (`True`, the default) or probabilities.
         axis: Integer, the axis of the classes. Defaults to `None`: that of the
-            distillation loss, and the last one without any.
+            distillation loss or of the ensemble that this is a member of, and
+            the last one without either.
         name: Optional name of the model.
 
     Returns:
@@ -155,7 +157,7 @@ class Ensemble(keras.Model):
         self.combine = combine
         self.member_weights = weights
         self.from_logits = from_logits
-        self.axis = axis
+        self.axis = None if axis is None else check_axis(axis)
         if all(getattr(model, "inputs", None) for model in models):
             # Called on symbols, it says at once what does not fit together,
             # and knows its inputs when it is exported.
@@ -205,8 +207,9 @@ class Ensemble(keras.Model):
             look: Function `(outputs, from_logits, axis)` that is shown each
                 output of each member. Defaults to `None`.
             axis: Function that takes a member's outputs and returns a list of
-                the axes of the classes that the losses have, with `None` where
-                there is no loss. Defaults to `None`: there are no losses.
+                the axes of the classes that are asked for, with `None` where
+                any will do: those of the losses, or of the ensemble that this
+                is a member of. Defaults to `None`: those of this ensemble.
 
         Returns:
             Logits `v`, in the structure of a member's outputs, such that
@@ -214,10 +217,12 @@ class Ensemble(keras.Model):
             `training=False`.
 
         Raises:
-            ValueError: If the ensemble has another axis than a loss.
+            ValueError: If the ensemble has another axis.
         """
         if from_logits is None:
             from_logits = self.from_logits
+        if axis is None:
+            axis = self._list_own_axes
         means: list = []
         structure: typing.Any = None
         for position, model in enumerate(self.models):
@@ -234,9 +239,9 @@ class Ensemble(keras.Model):
                     if callable(temperature)
                     else [temperature] * len(means)
                 )
-                of_losses = axis(outputs) if axis else [None] * len(means)
+                wanted = axis(outputs)
             flat = flatten_like(structure, outputs_of_a_member=outputs)
-            axes = list(map(self._find_axis, of_losses, flat))
+            axes = list(map(self._find_axis, wanted, flat))
             for output, its_axis in zip(flat, axes, strict=True):
                 if look:
                     look(output, from_logits, its_axis)
@@ -252,17 +257,20 @@ class Ensemble(keras.Model):
             mark(mean, ops.copy(mean))
         return keras.tree.pack_sequence_as(structure, means)
 
-    def _find_axis(self, of_loss, output):
+    def _list_own_axes(self, outputs):
+        return [self.axis for _ in keras.tree.flatten(outputs)]
+
+    def _find_axis(self, wanted, output):
         """Returns the axis of the classes of an output."""
         if self.axis is None:
-            return -1 if of_loss is None else of_loss
+            return -1 if wanted is None else wanted
         rank = len(output.shape)
-        if of_loss is not None and of_loss % rank != self.axis % rank:
+        if wanted is not None and wanted % rank != self.axis % rank:
             raise ValueError(
                 "Expected the `axis` of an `Ensemble` to be that of the "
-                f"distillation loss. Received: axis={self.axis} and "
-                f"axis={of_loss} of the loss, with outputs of shape "
-                f"{tuple(output.shape)}"
+                "distillation loss, and of the ensemble that it is a member "
+                f"of. Received: axis={self.axis}, and not {wanted}, for "
+                f"outputs of shape {tuple(output.shape)}"
             )
         return self.axis
 

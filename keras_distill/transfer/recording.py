@@ -61,10 +61,11 @@ class Recording:
 
     def __init__(self, teacher, top_k, dtype, temperatures, from_logits):
         self.teacher = Teacher(teacher)
-        axis = -1
+        self._axis = -1
         if isinstance(teacher, Ensemble):
             _check_flag(from_logits, teacher)
-            axis = axis if teacher.axis is None else teacher.axis
+            if teacher.axis is not None:
+                self._axis = teacher.axis
         self._top_k = top_k
         self._dtype = dtype
         self._temperatures = _choose_temperatures(
@@ -74,7 +75,7 @@ class Recording:
         loss = SoftTargetCrossentropy(
             temperature=self._temperatures[0] if self._temperatures else 1.0,
             teacher_from_logits=from_logits,
-            axis=axis,
+            axis=self._axis,
         )
         self._distillation = Distillation(loss)
         self._labeller = Labeller(
@@ -103,7 +104,7 @@ class Recording:
 
         def look_and_finish(outputs):
             if not self.teacher.is_ensemble:
-                check.look("teacher", outputs, self._from_logits, -1)
+                check.look("teacher", outputs, self._from_logits, self._axis)
             return self._finish(outputs)
 
         looking = Labeller(
@@ -176,6 +177,7 @@ class Recording:
         )
         if self._top_k is None:
             return logits
+        _check_last_axis(self._axis, logits.shape)
         check_integer("top_k", self._top_k, low=1, high=logits.shape[-1] - 1)
         return top_k_targets(
             logits, self._top_k, self._temperatures, self._dtype
@@ -189,6 +191,15 @@ def _check_flag(from_logits, ensemble):
             "An `Ensemble` returns logits, and is told itself what its members "
             "return: `Ensemble(models, from_logits=False)`. Received: "
             f"from_logits={from_logits!r}"
+        )
+
+
+def _check_last_axis(axis, shape):
+    """Refuses to keep the largest logits along another axis."""
+    if axis % len(shape) != len(shape) - 1:
+        raise ValueError(
+            "`top_k` needs the classes on the last axis of the outputs, whose "
+            f"shape is {tuple(shape)}. Received: an `Ensemble` with axis={axis}"
         )
 
 

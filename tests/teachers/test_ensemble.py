@@ -299,6 +299,7 @@ def test_several_outputs(data):
         ({"weights": [0.5, 0.6]}, "2 numbers that sum to 1"),
         ({"weights": [1.0]}, "2 numbers that sum to 1"),
         ({"weights": [1.5, -0.5]}, "at least 0"),
+        ({"axis": 1.5}, "Received: axis=1.5"),
     ],
 )
 def test_bad_arguments(make_model, arguments, message):
@@ -362,9 +363,22 @@ def test_another_axis_than_that_of_the_loss():
     distiller, x = distill_rows(keras_distill.Ensemble([member], axis=2))
     loss = keras_distill.losses.SoftTargetCrossentropy(2.0, axis=1)
     distiller.compile("sgd", distillation_loss=loss)
-    message = "Received: axis=2 and axis=1 of the loss"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="Received: axis=2, and not 1"):
         distiller.fit(x, verbose=0)
+
+
+def test_a_member_has_the_axis_of_its_ensemble():
+    first, second = 3 * np.random.default_rng(0).normal(size=(2, 5, 3, 4))
+    members = [Constant(first), Constant(second)]
+    inner = keras_distill.Ensemble(members)
+    x = np.zeros((5, 1), "float32")
+    outer = keras_distill.Ensemble([inner], axis=1)
+    found = keras.ops.convert_to_numpy(outer(x))
+    mean = (softmax(first, axis=1) + softmax(second, axis=1)) / 2
+    np.testing.assert_allclose(softmax(found, axis=1), mean, rtol=1e-5)
+    inner = keras_distill.Ensemble(members, axis=2)
+    with pytest.raises(ValueError, match="Received: axis=2, and not 1"):
+        keras_distill.Ensemble([inner], axis=1)(x)
 
 
 def distill_rows(teacher):

@@ -83,6 +83,14 @@ CREATE = {
         },
         r"Ensemble\(models, from_logits=False\)`. Received: from_logits=False",
     ),
+    "top_k_along_another_axis": (
+        {
+            "teacher": keras_distill.Ensemble([model(), model()], axis=0),
+            "temperatures": (1.0,),
+            "top_k": 1,
+        },
+        r"classes on the last axis.*Received: an `Ensemble` with axis=0",
+    ),
     "batch_size_of_batches": (
         {"dataset": batches(), "batch_size": 4},
         r"batches already. Received: batch_size=4",
