@@ -1,5 +1,6 @@
 """What the networks and the aligner see of the audio."""
 
+import contextlib
 import functools
 
 import keras
@@ -17,7 +18,6 @@ BANDS = 24
 _CEPSTRA = 13
 # Frames that a difference is taken over.
 _WINDOW = 5
-_DISABLED = "disable_meta_optimizer"
 
 
 def compute_log_mels(audio):
@@ -29,13 +29,8 @@ def compute_log_mels(audio):
     Returns:
         Array of shape `(frames, 24)`. Frame t is centered on sample 80 t.
     """
-    options = tf.config.optimizer.get_experimental_options()
-    # To the last bit what the layer gives without a graph.
-    _disable_graph_optimizer(True)
-    try:
+    with _without_graph_optimizer():
         spectrum = _build_function()(np.float32(audio[None])).numpy()
-    finally:
-        _disable_graph_optimizer(options.get(_DISABLED, False))
     return spectrum[0].T[: 1 + (len(audio) - 1) // STRIDE]
 
 
@@ -64,13 +59,9 @@ def normalize(features):
     return np.float32((features - features.mean(axis=0)) / deviation)
 
 
-@functools.cache
-def _build_function():
-    """Returns the layer in a graph for all lengths.
-
-    Without one, most of the time goes by outside of the computation.
-    """
-    layer = keras.layers.MelSpectrogram(
+def build_layer():
+    """Returns the Keras layer that computes the spectrum."""
+    return keras.layers.MelSpectrogram(
         fft_length=256,
         sequence_stride=STRIDE,
         sequence_length=_LENGTH,
@@ -80,10 +71,28 @@ def _build_function():
         max_freq=SAMPLE_RATE / 2,
         top_db=80.0,
     )
+
+
+@functools.cache
+def _build_function():
+    """Returns the layer in a graph for all lengths.
+
+    Without one, most of the time goes by outside of the computation.
+    """
     return tf.function(
-        layer, input_signature=[tf.TensorSpec((1, None), tf.float32)]
+        build_layer(), input_signature=[tf.TensorSpec((1, None), tf.float32)]
     )
 
 
-def _disable_graph_optimizer(disabled):
-    tf.config.optimizer.set_experimental_options({_DISABLED: disabled})
+@contextlib.contextmanager
+def _without_graph_optimizer():
+    """Makes a graph compute to the last bit what the layer does without one."""
+    before = tf.config.optimizer.get_experimental_options()
+    option = "disable_meta_optimizer"
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options(
+            {option: before.get(option, False)}
+        )

@@ -3,8 +3,10 @@
 import itertools
 import json
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.special import log_softmax
 from scipy.special import softmax
 
@@ -623,6 +625,37 @@ def test_a_held_out_speaker(speech, parts, output, results):
     judged = task.load(root)
     known = results["ensemble"]["systems"]["baseline"]["frames"]
     assert 1 / 20 < np.mean(judged.right) < np.mean(known)
+
+
+def test_the_search_begins_with_its_first_recipe(parts, tmp_path):
+    module = parts("study")
+    study = module.Study(module.SCALES["paper"], tmp_path)
+    plan = parts("experiments.search").plan(study)
+    first = plan[1]
+    assert first.width == 256
+    assert first.hard_weight == 0
+    assert first.soft_targets.temperature == 2
+    students = [
+        each for each in plan if each.name.startswith("student, distilled")
+    ]
+    assert {each.width for each in students} == {128, 256, 384}
+    assert {each.hard_weight for each in students} == {0, 0.1, 0.5}
+    assert {each.epochs for each in students} == {4, 6, 12, 24}
+    assert {each.soft_targets.temperature for each in students} == {1, 2, 5}
+
+
+def test_log_mels_are_those_of_the_layer_to_the_last_bit(parts):
+    features = parts("features")
+    audio = np.random.default_rng(0).normal(size=(5, 4000)).astype("float32")
+    options = tf.config.optimizer.get_experimental_options()
+    for each in audio:
+        layer = features.build_layer()
+        expected = keras.ops.convert_to_numpy(layer(each[None]))[0].T[:50]
+        np.testing.assert_array_equal(features.compute_log_mels(each), expected)
+    assert tf.config.optimizer.get_experimental_options() in (
+        options,
+        {**options, "disable_meta_optimizer": False},
+    )
 
 
 @pytest.mark.parametrize(
