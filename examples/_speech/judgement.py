@@ -27,6 +27,8 @@ class Judged(typing.NamedTuple):
             strings are right.
         errors: Integer array of shape `(words,)`: errors in each word of the
             test strings.
+        tried: Array of shape `(scales, penalties)`: the word error rates on the
+            development strings with each.
         scale: That of the decoder's log likelihoods.
         penalty: What a word costs in the decoder.
         on_the_edge: Whether a better scale or penalty may lie outside those
@@ -37,6 +39,7 @@ class Judged(typing.NamedTuple):
     development: float
     right: np.ndarray
     errors: np.ndarray
+    tried: np.ndarray
     scale: float
     penalty: float
     on_the_edge: bool
@@ -84,13 +87,15 @@ class Judgement(Task):
         )
         decoder = _Decoder.estimate(train)
         logits = predict(network, development)
-        scale, penalty = self._tune(decoder, logits, development, notify)
+        tried = self._try_all(decoder, logits, development, notify)
+        scale, penalty = self.choose(tried)
         test_logits = predict(network, test)
         return Judged(
             train=np.mean(_find_right(predict(network, train), train)),
             development=np.mean(_find_right(logits, development)),
             right=_find_right(test_logits, test),
             errors=decoder.count_errors(test_logits, test, scale, penalty),
+            tried=tried,
             scale=scale,
             penalty=penalty,
             on_the_edge=scale in (self.scales[0], self.scales[-1])
@@ -110,30 +115,29 @@ class Judgement(Task):
                 )
             )
 
-    def _tune(self, decoder, logits, strings, notify):
-        """Returns the scale and the penalty with the fewest word errors.
-
-        Those next to them count, too, as many are about as good, and one of
-        them is the best by chance.
-        """
-        errors = []
+    def _try_all(self, decoder, logits, strings, notify):
+        """Returns the word error rates with all scales and penalties."""
+        tried = []
         for number, scale in enumerate(self.scales):
-            errors.append(
+            tried.append(
                 [
-                    decoder.count_errors(logits, strings, scale, penalty).sum()
+                    decoder.count_errors(logits, strings, scale, penalty).mean()
                     for penalty in self.penalties
                 ]
             )
             notify((number + 1) / len(self.scales))
-        return self.choose(np.array(errors))
+        return np.array(tried)
 
-    def choose(self, errors):
-        """Returns the scale and the penalty that are best by their errors.
+    def choose(self, tried):
+        """Returns the scale and the penalty with the fewest word errors.
+
+        Those next to them count, too, as many are about as good, and one of
+        them is the best by chance.
 
         Args:
-            errors: Array of shape `(scales, penalties)`.
+            tried: Array of shape `(scales, penalties)`: word error rates.
         """
-        smooth = ndimage.uniform_filter(np.float64(errors), 3, mode="nearest")
+        smooth = ndimage.uniform_filter(np.float64(tried), 3, mode="nearest")
         scale, penalty = np.unravel_index(smooth.argmin(), smooth.shape)
         return self.scales[scale], self.penalties[penalty]
 

@@ -98,20 +98,23 @@ def bootstrap(values, units, statistic=lambda rate: rate, seed=0):
     return tuple(float(each) for each in ends)
 
 
-def describe(judged, strings):
+def describe(judged, strings, scales):
     """Describes what a system reaches on the test strings.
 
     Args:
         judged: List of the `Judged`s of its networks.
         strings: The test `Strings`.
+        scales: The scales of the decoder that were tried.
 
     Returns:
         Dict with a list by networks of each of: `train`, `development` and
         `frames`, the shares of frames that are right, the last one of the test
         strings; `speech`, that of the frames that are not silence; and
         `word_error_rate`. With the intervals of the means of `frames` and
-        `word_error_rate`, the `decoders`, which are scale and penalty, and how
-        many of them are `on_the_edge` of those that were tried.
+        `word_error_rate`, the `decoders`, which are scale and penalty, how many
+        of them are `on_the_edge` of those that were tried, and what was
+        `tried`: a dict from scales to the mean of the networks' word error
+        rates on the development strings, with the best penalty for each.
     """
     spoken = strings.labels != SILENCE
     return {
@@ -128,6 +131,13 @@ def describe(judged, strings):
         ),
         "decoders": [[each.scale, each.penalty] for each in judged],
         "on_the_edge": sum(each.on_the_edge for each in judged),
+        "tried": dict(
+            zip(
+                scales,
+                np.mean([each.tried.min(axis=1) for each in judged], axis=0),
+                strict=True,
+            )
+        ),
     }
 
 

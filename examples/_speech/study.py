@@ -18,8 +18,9 @@ BASELINE = "baseline"
 # that a member of an ensemble has.
 _FIRST_SEED = 1000
 
-_DECODER_SCALES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-_DECODER_PENALTIES = (-8, -4, -2, 0, 2, 4, 6, 8, 12, 16, 24)
+# The best penalty grows with the scale, so both go far.
+_DECODER_SCALES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0)
+_DECODER_PENALTIES = (-8, 0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +81,11 @@ SCALES = {
         copies=8,
         development_copies=2,
         test_copies=16,
-        test_seed=3,
+        # 3 was that of a first look, with too narrow a grid of decoders.
+        test_seed=4,
         epochs=4,
         student_epochs=12,
-        control_epochs=(2, 8, 12),
+        control_epochs=(1, 2, 8, 12),
         small_epochs=60,
         small_control_epochs=(1, 2, 4, 12, 60),
     ),
@@ -228,7 +230,9 @@ class Study:
             judgements: List of `Judgement`s.
         """
         return scores.describe(
-            self._load(judgements), self.test.load(self.root)
+            self._load(judgements),
+            self.test.load(self.root),
+            self.scale.decoder_scales,
         )
 
     def compare(self, judgements, others):

@@ -1,7 +1,9 @@
 """The paper's sections on speech, at a tiny scale, and their parts."""
 
+import dataclasses
 import itertools
 import json
+import pathlib
 
 import keras
 import numpy as np
@@ -11,6 +13,8 @@ from scipy.special import log_softmax
 from scipy.special import softmax
 
 import data_sets
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 needs_data = data_sets.needs("spoken_digit")
 
@@ -204,11 +208,29 @@ def test_a_decoder_is_chosen_by_those_around_it(parts, tmp_path):
     module = parts("study")
     study = module.Study(module.SCALES["small"], tmp_path)
     task = study.plan_judgement(*study.plan_members(0))
-    errors = np.full((len(task.scales), len(task.penalties)), 50)
+    tried = np.full((len(task.scales), len(task.penalties)), 0.5)
     # One that is best by chance, and a valley.
-    errors[0, 0] = 20
-    errors[3:6, 5:8] = 25
-    assert task.choose(errors) == (task.scales[4], task.penalties[6])
+    tried[0, 0] = 0.2
+    tried[3:6, 5:8] = 0.25
+    assert task.choose(tried) == (task.scales[4], task.penalties[6])
+
+
+def test_decoders_at_the_edge_are_told(parts):
+    systems = {
+        "a": {
+            "decoders": [[0.5, 4]] * 3,
+            "on_the_edge": 1,
+            "tried": {"0.5": 0.1, "1.0": 0.2},
+        },
+        "b": {
+            "decoders": [[1.0, 8]],
+            "on_the_edge": 1,
+            "tried": {"0.5": 0.3, "1.0": 0.1},
+        },
+    }
+    told = parts("tables").describe_decoders(systems)
+    assert told.startswith("Of 4 decoders, 2 have a scale or a penalty")
+    assert told.endswith("in percent: 15.0 (0.5), 17.5 (1.0).")
 
 
 def test_a_share_of_the_way(parts):
@@ -225,7 +247,14 @@ def test_a_share_of_the_way(parts):
 
     def judge(*right):
         return judgement.Judged(
-            0.0, 0.0, np.array(right), np.zeros(2, int), 1.0, 0.0, False
+            train=0.0,
+            development=0.0,
+            right=np.array(right),
+            errors=np.zeros(2, int),
+            tried=np.zeros((1, 1)),
+            scale=1.0,
+            penalty=0.0,
+            on_the_edge=False,
         )
 
     found = parts("scores").measure_share(
@@ -452,6 +481,9 @@ def test_judged_frames_are_those_of_the_network(study, parts):
     )
     words = study.test.load(study.root).words
     assert len(judged.errors) == sum(map(len, words))
+    assert task.choose(judged.tried) == (judged.scale, judged.penalty)
+    told = study.describe([task])
+    assert [*told["tried"].values()] == [*judged.tried.min(axis=1)]
 
 
 @needs_data
@@ -656,6 +688,72 @@ def test_log_mels_are_those_of_the_layer_to_the_last_bit(parts):
         options,
         {**options, "disable_meta_optimizer": False},
     )
+
+
+@pytest.fixture(scope="module")
+def page():
+    return ROOT / "docs" / "speech"
+
+
+@pytest.fixture(scope="module")
+def shown(page):
+    """What was measured for the page."""
+    return json.loads((page / "results.json").read_text())
+
+
+def test_the_page_shows_what_was_measured(parts, page, shown, tmp_path):
+    experiments = parts("experiments")
+    settings = dataclasses.asdict(parts("study").SCALES["paper"])
+    assert shown["held_out"] is None
+    assert shown["settings"] == json.loads(json.dumps(settings))
+    assert [*shown["experiments"]] == [*experiments.ALL]
+    for name, found in shown["experiments"].items():
+        table = experiments.ALL[name].show(found, tmp_path)
+        assert (page / f"{name}.md").read_text() == table + "\n"
+    shown = json.loads((page / "search.json").read_text())
+    table = experiments.SEARCH["search"].show(
+        shown["experiments"]["search"], tmp_path
+    )
+    assert (page / "search.md").read_text() == table + "\n"
+    for picture in tmp_path.glob("*.png"):
+        assert (page / picture.name).exists()
+
+
+def test_the_page_says_how_long_it_took(shown, page):
+    """Two at a time, as there are two cores."""
+    text = page.with_suffix(".md").read_text().replace("\n", " ")
+    time = shown["time"]
+    assert (
+        f"The {time['tasks']} steps took {time['minutes']:.0f} minutes, "
+        f"{time['minutes'] / 2:.0f} on two cores" in text
+    )
+
+
+def test_what_the_page_promises(parts, shown):
+    ensemble = shown["experiments"]["ensemble"]
+    baseline, together, student = (
+        np.mean(ensemble["systems"][name]["frames"])
+        for name in ("baseline", "ensemble", "student, distilled")
+    )
+    assert 0.55 <= baseline <= 0.65
+    assert together - baseline >= 0.025
+    assert (student - baseline) / (together - baseline) >= 0.7
+    differences = ensemble["differences"]
+    for control in ("student, labels", "labels, best number of epochs"):
+        found = differences[f"student, distilled - {control}"]
+        assert found["frames"] >= 0.01
+    # Not worse by more than the interval.
+    low, _ = differences["student, distilled - baseline"][
+        "word_error_rate_interval"
+    ]
+    assert low <= 0
+
+    fractions = shown["experiments"]["small-data"]["fractions"]
+    assert fractions["3%"]["difference"]["frames"] >= 0.1
+    for found in fractions.values():
+        for curve in found["curves"]["soft targets"]:
+            reached = curve["val_accuracy"]
+            assert max(reached) - reached[-1] <= 0.005
 
 
 @pytest.mark.parametrize(
