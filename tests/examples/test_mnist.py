@@ -696,16 +696,6 @@ def test_the_page_shows_what_was_measured(
     assert {path.name for path in page.glob("*.png")} == pictures
 
 
-def test_the_page_says_how_long_it_took(shown, page):
-    """Two networks at a time, as there are two cores."""
-    text = page.with_suffix(".md").read_text().replace("\n", " ")
-    time = shown["time"]
-    assert (
-        f"The {time['tasks']} networks took {time['minutes']:.0f} minutes, "
-        f"{time['minutes'] / 2:.0f} on two cores" in text
-    )
-
-
 def test_the_page_is_of_these_settings(mnist, shown):
     settings = dataclasses.asdict(mnist.SCALES["full"])
     assert shown["settings"] == json.loads(json.dumps(settings))

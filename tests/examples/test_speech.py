@@ -719,17 +719,7 @@ def test_the_page_shows_what_was_measured(parts, page, shown, tmp_path):
         assert (page / picture.name).exists()
 
 
-def test_the_page_says_how_long_it_took(shown, page):
-    """Two at a time, as there are two cores."""
-    text = page.with_suffix(".md").read_text().replace("\n", " ")
-    time = shown["time"]
-    assert (
-        f"The {time['tasks']} steps took {time['minutes']:.0f} minutes, "
-        f"{time['minutes'] / 2:.0f} on two cores" in text
-    )
-
-
-def test_what_the_page_promises(parts, shown):
+def test_what_the_page_promises(shown):
     ensemble = shown["experiments"]["ensemble"]
     baseline, together, student = (
         np.mean(ensemble["systems"][name]["frames"])
