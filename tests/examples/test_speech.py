@@ -701,15 +701,20 @@ def shown(page):
     return json.loads((page / "results.json").read_text())
 
 
-def test_the_page_shows_what_was_measured(parts, page, shown, tmp_path):
+def test_the_page_shows_what_was_measured(parts, page, tmp_path):
     experiments = parts("experiments")
     settings = dataclasses.asdict(parts("study").SCALES["paper"])
-    assert shown["held_out"] is None
-    assert shown["settings"] == json.loads(json.dumps(settings))
-    assert [*shown["experiments"]] == [*experiments.ALL]
-    for name, found in shown["experiments"].items():
-        table = experiments.ALL[name].show(found, tmp_path)
-        assert (page / f"{name}.md").read_text() == table + "\n"
+    for folder, names, held_out in (
+        (page, [*experiments.ALL], None),
+        (page / "george", ["ensemble"], "george"),
+    ):
+        shown = json.loads((folder / "results.json").read_text())
+        assert shown["held_out"] == held_out
+        assert shown["settings"] == json.loads(json.dumps(settings))
+        assert list(shown["experiments"]) == names
+        for name, found in shown["experiments"].items():
+            table = experiments.ALL[name].show(found, tmp_path)
+            assert (folder / f"{name}.md").read_text() == table + "\n"
     shown = json.loads((page / "search.json").read_text())
     table = experiments.SEARCH["search"].show(
         shown["experiments"]["search"], tmp_path
