@@ -275,4 +275,9 @@ def draw_batches(
         each = tf.data.Dataset.from_tensor_slices((order, *draw(seeds)))
         return each.batch(batch_size).take(steps)
 
-    return tf.data.Dataset.range(first_epoch, epochs).flat_map(draw_epoch)
+    # Nothing here is tuned, but who ends a training may wait for the thread
+    # that does it: once more as long as it took, or up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    drawn = tf.data.Dataset.range(first_epoch, epochs).flat_map(draw_epoch)
+    return drawn.with_options(options)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 
 import pytest
 
@@ -19,3 +20,31 @@ def test_a_page_says_how_long_it_took(name, tasks):
         f"The {time['tasks']} {tasks} took {time['minutes']:.0f} minutes, "
         f"{time['minutes'] / 2:.0f} on two cores" in text
     )
+
+
+def test_the_page_on_mnist_says_what_came_out_once_more():
+    text = (DOCS / "mnist.md").read_text().replace("\n", " ")
+    again = json.loads((DOCS / "mnist" / "again.json").read_text())
+    shown = json.loads((DOCS / "mnist" / "results.json").read_text())
+    for part in ("command", "seeds", "images", "settings", "versions"):
+        assert again[part] == shown[part]
+    minutes = again["time"]["minutes"]
+    assert f"{minutes:.0f} minutes, {minutes / 2:.0f} on two cores" in text
+    models = again["experiments"]["errors"]["models"]
+    *first, last = (
+        f"{statistics.median(each['errors']):.0f}" for each in models.values()
+    )
+    assert f"medians of {', '.join(first)} and {last} errors" in text
+    teachers, soft, soft_jitter = (
+        f"{min(errors)} to {max(errors)}"
+        for errors in (
+            models[name]["errors"]
+            for name in (
+                "teacher",
+                "student, distilled",
+                "student, distilled, jitter",
+            )
+        )
+    )
+    assert f"teachers made {teachers} errors" in text
+    assert f"distilled students {soft} and {soft_jitter}." in text

@@ -452,6 +452,8 @@ def test_batches(data, training, jitter):
             soft_targets=soft_targets,
             **kwargs,
         )
+        # Who ends a training would wait for the thread that tunes.
+        assert batches.options().autotune.enabled is False
         return list(batches.as_numpy_iterator())
 
     batches = make()
