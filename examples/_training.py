@@ -263,7 +263,8 @@ def draw_batches(
             for each place in an epoch.
 
     Returns:
-        A `tf.data.Dataset` of tuples: indices, and what else is drawn.
+        A `tf.data.Dataset` of tuples: indices, and what else is drawn. Neither
+        it nor what is made of it is tuned while it is read.
     """
     steps = count_epoch_steps(examples, batch_size)
 
@@ -275,8 +276,8 @@ def draw_batches(
         each = tf.data.Dataset.from_tensor_slices((order, *draw(seeds)))
         return each.batch(batch_size).take(steps)
 
-    # Nothing here is tuned, but who ends a training may wait for the thread
-    # that does it: once more as long as it took, or up to a minute.
+    # Whoever ends a training may wait for the thread that tunes it: once more
+    # as long as it took, or up to a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
     drawn = tf.data.Dataset.range(first_epoch, epochs).flat_map(draw_epoch)

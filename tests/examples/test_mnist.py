@@ -452,7 +452,7 @@ def test_batches(data, training, jitter):
             soft_targets=soft_targets,
             **kwargs,
         )
-        # Who ends a training would wait for the thread that tunes.
+        # Whoever ends a training would wait for the thread that tunes it.
         assert batches.options().autotune.enabled is False
         return list(batches.as_numpy_iterator())
 
