@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from _mnist.optimizers import FusedAdam
 from keras_distill.tables import format_markdown
 
 
@@ -53,7 +54,7 @@ class Recipe:
             options |= {"use_ema": True, "ema_momentum": self.ema_momentum}
         if self.optimizer == "sgd":
             return keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
-        return keras.optimizers.Adam(**options)
+        return FusedAdam(**options)
 
 
 @dataclasses.dataclass(frozen=True)
