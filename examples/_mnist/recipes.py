@@ -142,9 +142,9 @@ SCALES = {
         train_size=60000,
         seeds=3,
         ensemble=3,
-        jitter="triangular",
+        jitter="uniform",
         teacher=Recipe(
-            70, decay=1.5, weight_decay=0.1, dropout=0.3, max_norm=1.5
+            120, decay=1.5, weight_decay=0.1, dropout=0.3, max_norm=1.5
         ),
         hard=Recipe(20),
         soft=Recipe(30, batch_size=64),
@@ -159,7 +159,7 @@ SCALES = {
         train_size=10000,
         seeds=1,
         ensemble=2,
-        jitter="triangular",
+        jitter="uniform",
         teacher=Recipe(10, weight_decay=0.1, max_norm=2.0),
         hard=Recipe(10),
         soft=Recipe(10),
@@ -174,9 +174,9 @@ SCALES = {
         train_size=2000,
         seeds=1,
         ensemble=2,
-        jitter="triangular",
+        jitter="uniform",
         teacher=Recipe(
-            8,
+            14,
             batch_size=32,
             decay=1.5,
             weight_decay=0.1,

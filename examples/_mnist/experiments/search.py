@@ -24,6 +24,8 @@ from keras_distill.tables import format_range
 TITLE = "The search for the recipes"
 
 FIRST = "at first"
+TEACHER_SMALL_SHIFTS = f"{TEACHER}, more often small shifts"
+SOFT_OF_SMALL_SHIFTS = f"{SOFT}, teacher with twice the epochs"
 
 # Those of `epochs` and `learning_rate` are factors.
 _THIRD = {"epochs": 1 / 3}
@@ -33,6 +35,7 @@ _SMALL_SHIFTS = _THIRD | {
     "learning_rate": 3.0,
     "weight_decay": 0.1 / 3,
 }
+_TWICE = {"epochs": 2.0}
 _AVERAGED = {"decay": 0.0, "ema_momentum": 0.9995}
 
 # Changes of a run and of its recipe, by network. What takes long is compared
@@ -63,13 +66,13 @@ SETTINGS = {
     HARD: {
         FIRST: {},
         "half the epochs": _HALF,
-        "twice the epochs": {"epochs": 2.0},
+        "twice the epochs": _TWICE,
     },
     SOFT: {
         FIRST: {},
         "a tenth of hard loss": {"alpha": 0.9},
         "half the epochs": _HALF,
-        "twice the epochs": {"epochs": 2.0},
+        "twice the epochs": _TWICE,
         "rate does not fall, averaged weights": _AVERAGED,
         "learning rate 0.01, momentum": {
             "optimizer": "sgd",
@@ -100,8 +103,17 @@ SETTINGS = {
         "half the epochs, both": _HALF
         | {"ensemble": True, "average_shifts": True},
     },
+    TEACHER_SMALL_SHIFTS: {
+        FIRST: {},
+        "twice the epochs": _TWICE,
+        "twice the epochs, dropout 0.4": _TWICE | {"dropout": 0.4},
+    },
+    SOFT_OF_SMALL_SHIFTS: {
+        FIRST: {},
+        "batches of 32": {"batch_size": 32},
+        "batches of 16": {"batch_size": 16},
+    },
 }
-_FACTORS = ("epochs", "learning_rate")
 _OF_THE_RUN = ("alpha", "temperature", "average_shifts", "jitter")
 
 
@@ -180,12 +192,22 @@ def _measure_crossentropy(study, run):
 def _plan(study):
     """Returns a dict from networks to one from settings to a run a seed."""
     study = _begin(study)
+
+    def plan_small_shifts(seed, epochs=1.0):
+        changes = {"jitter": "triangular", "epochs": epochs}
+        return _change(study, study.plan_teacher(seed), changes)
+
     first = {
         TEACHER: study.plan_teacher,
         HARD: study.plan_labels,
         SOFT: lambda seed: plan_distilled(study, seed),
         HARD_JITTER: lambda seed: plan_labels_on_shifts(study, seed),
         SOFT_JITTER: lambda seed: plan_distilled_on_shifts(study, seed),
+        TEACHER_SMALL_SHIFTS: plan_small_shifts,
+        SOFT_OF_SMALL_SHIFTS: lambda seed: dataclasses.replace(
+            plan_distilled(study, seed),
+            teachers=(plan_small_shifts(seed, epochs=2.0),),
+        ),
     }
     return {
         name: {
@@ -202,15 +224,20 @@ def _plan(study):
 def _begin(study):
     """Returns the study with the recipes that the search began with."""
     scale = study.scale
-    hard, soft = (
-        dataclasses.replace(each, epochs=max(1, round(factor * each.epochs)))
-        for each, factor in ((scale.hard_jitter, 0.75), (scale.soft_jitter, 2))
-    )
+    factors = {"teacher": 7 / 12, "hard_jitter": 3 / 4, "soft_jitter": 2}
+    recipes = {
+        name: _scale_epochs(getattr(scale, name), factor)
+        for name, factor in factors.items()
+    }
     return dataclasses.replace(
-        study,
-        scale=dataclasses.replace(
-            scale, jitter="uniform", hard_jitter=hard, soft_jitter=soft
-        ),
+        study, scale=dataclasses.replace(scale, **recipes)
+    )
+
+
+def _scale_epochs(recipe, factor):
+    """Returns a recipe with so many times the epochs, but at least one."""
+    return dataclasses.replace(
+        recipe, epochs=max(1, round(factor * recipe.epochs))
     )
 
 
@@ -222,10 +249,8 @@ def _change(study, run, changes):
     }
     if changes.pop("ensemble", False):
         of_the_run["teachers"] = study.plan_teachers()
-    for field in _FACTORS:
-        if field in changes:
-            changes[field] *= getattr(run.recipe, field)
-    if "epochs" in changes:
-        changes["epochs"] = max(1, round(changes["epochs"]))
-    recipe = dataclasses.replace(run.recipe, **changes)
+    recipe = _scale_epochs(run.recipe, changes.pop("epochs", 1.0))
+    if "learning_rate" in changes:
+        changes["learning_rate"] *= recipe.learning_rate
+    recipe = dataclasses.replace(recipe, **changes)
     return dataclasses.replace(run, recipe=recipe, **of_the_run)
