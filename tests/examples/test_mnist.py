@@ -565,6 +565,43 @@ def test_search_compares_settings_on_validation_images(
     assert not (table.parent / "paper.md").exists()
 
 
+def test_the_search_began_where_the_page_says(mnist, import_example):
+    search = import_example("_mnist.experiments.search")
+    arguments = ["search", "--split", "validation", "--seeds", "1"]
+    study = mnist.make_study(mnist.parse_arguments(arguments))
+    planned = iter(search.plan(study))
+    runs = {
+        network: {setting: next(planned) for setting in settings}
+        for network, settings in search.SETTINGS.items()
+    }
+    assert next(planned, None) is None
+    first = {name: settings[search.FIRST] for name, settings in runs.items()}
+    epochs = {name: run.recipe.epochs for name, run in first.items()}
+    teacher, soft = "teacher", "student, distilled"
+    assert epochs == {
+        teacher: 70,
+        "student, labels": 20,
+        soft: 30,
+        "student, labels, jitter": 30,
+        "student, distilled, jitter": 80,
+        search.TEACHER_SMALL_SHIFTS: 70,
+        search.SOFT_OF_SMALL_SHIFTS: 30,
+    }
+    assert first[soft].teachers == (first[teacher],)
+    small_shifts = runs[search.TEACHER_SMALL_SHIFTS]
+    for run in small_shifts.values():
+        assert run.jitter == "triangular"
+    twice = small_shifts["twice the epochs"]
+    assert twice.recipe.epochs == 140
+    for size, run in zip(
+        (64, 32, 16), runs[search.SOFT_OF_SMALL_SHIFTS].values(), strict=True
+    ):
+        assert run.teachers == (twice,)
+        assert run.recipe == dataclasses.replace(
+            first[soft].recipe, batch_size=size
+        )
+
+
 def test_variance_of_the_gradient(experiments):
     """Of two layers, against the gradients of each example."""
     keras.utils.set_random_seed(0)

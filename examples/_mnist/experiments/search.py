@@ -193,8 +193,8 @@ def _plan(study):
     """Returns a dict from networks to one from settings to a run a seed."""
     study = _begin(study)
 
-    def plan_small_shifts(seed, epochs=1.0):
-        changes = {"jitter": "triangular", "epochs": epochs}
+    def plan_small_shifts(seed, **changes):
+        changes["jitter"] = "triangular"
         return _change(study, study.plan_teacher(seed), changes)
 
     first = {
@@ -206,7 +206,7 @@ def _plan(study):
         TEACHER_SMALL_SHIFTS: plan_small_shifts,
         SOFT_OF_SMALL_SHIFTS: lambda seed: dataclasses.replace(
             plan_distilled(study, seed),
-            teachers=(plan_small_shifts(seed, epochs=2.0),),
+            teachers=(plan_small_shifts(seed, **_TWICE),),
         ),
     }
     return {
