@@ -55,6 +55,16 @@ def first_batch(iterator):
     return None
 
 
+def find_loss_argument(loss, name, default=None):
+    """Returns an argument that a loss was created with.
+
+    No version of Keras has all arguments of its losses as attributes. A loss
+    that a user wrote has attributes only.
+    """
+    arguments = getattr(loss, "_fn_kwargs", {})
+    return arguments.get(name, getattr(loss, name, default))
+
+
 def infer_outputs(model, inputs):
     """Returns the outputs of a model as `keras.KerasTensor`s.
 
@@ -93,6 +103,7 @@ __all__ = [
     "MetricsList",
     "are_dense",
     "can_convert_arrays",
+    "find_loss_argument",
     "find_origin",
     "first_batch",
     "flatten_layers",

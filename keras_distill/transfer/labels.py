@@ -9,6 +9,7 @@ from keras import ops
 from keras_distill.backend import CHECKS_LABELS
 from keras_distill.backend import check_finite
 from keras_distill.backend.keras_internals import can_convert_arrays
+from keras_distill.backend.keras_internals import find_loss_argument
 from keras_distill.backend.keras_internals import get_keras_mask
 from keras_distill.backend.keras_internals import set_keras_mask
 from keras_distill.logits import ends_linearly
@@ -131,24 +132,16 @@ def _is_sparse(loss):
     return isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
 
 
-def _find_axis(loss):
-    """Returns the axis of the classes, which Keras keeps for itself."""
-    return getattr(loss, "_fn_kwargs", {}).get("axis", -1)
-
-
 def _takes_probabilities(loss):
     if isinstance(loss, str):
         return loss in _OF_PROBABILITIES
-    return (
-        isinstance(
-            loss,
-            (
-                keras.losses.CategoricalCrossentropy,
-                keras.losses.SparseCategoricalCrossentropy,
-            ),
-        )
-        and not loss.from_logits
-    )
+    return isinstance(
+        loss,
+        (
+            keras.losses.CategoricalCrossentropy,
+            keras.losses.SparseCategoricalCrossentropy,
+        ),
+    ) and not find_loss_argument(loss, "from_logits")
 
 
 def check_labels(y, loss, student):
@@ -177,14 +170,14 @@ def check_labels(y, loss, student):
     ):
         return
     labels = np.asarray(ops.convert_to_numpy(labels))
-    classes = outputs[0].shape[_find_axis(loss)]
+    classes = outputs[0].shape[find_loss_argument(loss, "axis", -1)]
     if labels.dtype.kind not in "iufb" or np.any(labels != np.round(labels)):
         raise ValueError(
             f"Expected labels to be integers from 0 to {classes - 1}. "
             f"Received: labels of dtype {labels.dtype}, such as "
             f"{labels.flat[0]!r}"
         )
-    ignored = getattr(loss, "ignore_class", None)
+    ignored = find_loss_argument(loss, "ignore_class")
     if ignored is not None:
         labels = labels[labels != ignored]
     outside = labels[(labels < 0) | (labels >= classes)]
@@ -221,11 +214,11 @@ def require_classes(labels, y_pred, loss, output_names):
     ):
         if not _is_sparse(loss_of_output) or labels_of_output is None:
             continue
-        classes = output.shape[_find_axis(loss_of_output)]
+        classes = output.shape[find_loss_argument(loss_of_output, "axis", -1)]
         known = ops.logical_and(
             labels_of_output >= 0, labels_of_output < classes
         )
-        ignored = getattr(loss_of_output, "ignore_class", None)
+        ignored = find_loss_argument(loss_of_output, "ignore_class")
         if ignored is not None:
             known = ops.logical_or(known, labels_of_output == ignored)
         check_finite(ops.where(ops.all(known), 0.0, np.nan), NO_CLASS)
@@ -289,7 +282,7 @@ def mask_unlabelled(labels, y_pred, loss, output_names):
     for output, loss_of_output, labels_of_output in _list_outputs(
         labels, y_pred, loss, output_names
     ):
-        ignored = getattr(loss_of_output, "ignore_class", None)
+        ignored = find_loss_argument(loss_of_output, "ignore_class")
         if ignored is not None and labels_of_output is not None:
             _mask(output, labels_of_output, ignored)
 
