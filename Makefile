@@ -1,5 +1,6 @@
-# Every command sets up what it needs, once, in .venv; test-backends in .venv-jax
-# and .venv-torch.
+# Each command installs what it needs into .venv the first time. Tests that need
+# other packages have environments of their own: .venv-jax, .venv-torch,
+# .venv-lowest.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +17,8 @@ endif
 # https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
 
-.PHONY: demo mnist speech test test-backends lint docs format bench clean
+.PHONY: demo mnist speech test test-slow test-all test-backends test-lowest \
+    test-nightly lint docs format bench clean
 
 demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
@@ -27,40 +29,69 @@ mnist: $(VENV)/examples.installed
 speech: $(VENV)/examples.installed
 	$(BIN)/python examples/speech.py $(ARGS)
 
-test: $(VENV)/test.installed
-	# By file: the code blocks of a document build on each other.
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 \
-	    --dist loadfile $(ARGS)
+# The code blocks of a document build on each other: one process runs them all.
+PYTEST = python -m pytest -n 2 --dist loadfile
 
-# The other backends of Keras. Documents and examples are TensorFlow's.
+# What `make test` runs: the suites of the package, the README and the docstrings.
+# Other versions and backends run only the suites.
+SUITES := tests/losses tests/metrics tests/plots tests/teachers tests/transfer \
+    $(wildcard tests/test_*.py)
+TESTS := $(SUITES) keras_distill README.md
+
+test: $(VENV)/test.installed
+	KERAS_BACKEND=tensorflow $(BIN)/$(PYTEST) $(ARGS) $(TESTS)
+
+# Distribution, benchmarks, examples, reproductions, the documentation in a
+# browser, and processes that are killed again and again.
+test-slow: $(VENV)/dev.installed docs
+	KERAS_BACKEND=tensorflow $(BIN)/$(PYTEST) -m slow $(ARGS)
+
+test-all: test test-slow
+
 test-backends: $(VENV)/test.installed test-jax test-torch
 	KERAS_BACKEND=tensorflow ALL_BACKENDS=1 $(BIN)/python -m pytest \
 	    tests/test_backends.py -k agree
 
+# On another backend, with its distribution.
 test-%: $(VENV)-%/test.installed
-	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/python -m pytest -n 2 \
-	    --ignore tests/docs --ignore tests/examples \
-	    --ignore tests/benchmarks $(ARGS) tests
+	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/$(PYTEST) -m '' \
+	    $(ARGS) $(SUITES)
 
-lint: $(VENV)/test.installed
+# With the lowest version of each dependency that pyproject.toml allows.
+test-lowest: $(VENV)-lowest/test.installed
+	KERAS_BACKEND=tensorflow $(VENV)-lowest/bin/$(PYTEST) $(ARGS) $(SUITES)
+
+# With the next version of Keras in place of the installed one.
+test-nightly: $(VENV)/test.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --upgrade --no-deps --target build/keras-nightly --pre keras-nightly
+	KERAS_BACKEND=tensorflow PYTHONPATH=build/keras-nightly \
+	    $(BIN)/$(PYTEST) $(ARGS) $(SUITES)
+
+lint: $(VENV)/dev.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: $(VENV)/test.installed
-	# Nitpicky: a name of ours that has no entry is an error, too.
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky \
-	    --fresh-env --quiet -d build/doctrees docs build/docs $(ARGS)
+docs: build/docs/index.html
 	@echo "The documentation is in build/docs/index.html"
 
-format: $(VENV)/test.installed
+# --nitpicky: a name of ours without an entry is an error.
+build/docs/index.html: $(VENV)/dev.installed \
+    $(shell find docs keras_distill *.md -type f -not -name '*.pyc')
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky \
+	    --fresh-env --quiet -d build/doctrees docs build/docs
+
+.DELETE_ON_ERROR:
+
+format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 bench: $(VENV)/examples.installed
 	$(BIN)/python benchmarks/training.py $(ARGS)
 
-# Or make takes it for a step on the way, and removes what says it is done.
+# Otherwise make treats these files as intermediate and removes them.
 .SECONDARY: $(VENV)-jax/test.installed $(VENV)-torch/test.installed
 
 clean:
@@ -72,6 +103,16 @@ $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --editable '.[$*]'
+	touch $@
+
+# uv is the one installer that can choose the lowest versions.
+$(VENV)-lowest/test.installed: pyproject.toml
+	test -x $(VENV)-lowest/bin/python || $(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet \
+	    --disable-pip-version-check uv
+	$(VENV)-lowest/bin/python -m uv pip install --quiet \
+	    --python $(VENV)-lowest/bin/python --resolution lowest-direct \
+	    --editable '.[test]'
 	touch $@
 
 $(VENV)-%/test.installed: pyproject.toml

@@ -5,11 +5,25 @@ start from a small student and teacher, and data for them.
 """
 
 import os
+import pathlib
 
+import pytest
 import sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.myst import PythonCodeBlockParser as MystCodeBlockParser
+
+# All tests in these folders run in `make test-all` only.
+_SLOW = ("docs", "tests/benchmarks", "tests/docs", "tests/examples")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    root = pathlib.Path(__file__).parent
+    folders = [root / folder for folder in _SLOW]
+    for item in items:
+        if any(folder in item.path.parents for folder in folders):
+            item.add_marker("slow")
 
 
 def _prepare(namespace):

@@ -15,6 +15,16 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # The models are so small that threads and Grappler only cost time.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}
+    )
+
 if keras.backend.backend() == "torch":
     import torch
 

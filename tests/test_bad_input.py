@@ -475,10 +475,13 @@ def test_bad_call(name):
     assert re.search(message, text), text
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("run_eagerly", [False, True])
 @pytest.mark.parametrize(
-    "steps_per_execution", [1, pytest.param(3, marks=several_steps)]
+    ("bad", "run_eagerly", "steps_per_execution"),
+    [
+        (np.nan, False, 1),
+        (np.inf, True, 1),
+        pytest.param(-np.inf, False, 3, marks=several_steps),
+    ],
 )
 def test_soft_targets_that_are_not_finite(
     bad, run_eagerly, steps_per_execution
@@ -511,8 +514,9 @@ def test_soft_targets_that_are_not_finite(
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
-@pytest.mark.parametrize("run_eagerly", [False, True])
-@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize(
+    ("run_eagerly", "activation"), [(False, None), (True, "softmax")]
+)
 def test_not_finite_inputs_do_not_reach_batch_normalisation(
     run_eagerly, activation
 ):
@@ -694,10 +698,12 @@ def test_logits_that_are_taken_for_probabilities(make_model, loss, recwarn):
 
 
 @pytest.mark.parametrize(
-    "validation",
-    [{"validation_data": (X, Y)}, {"validation_split": 0.25}],
+    ("validation", "regularizer"),
+    [
+        ({"validation_data": (X, Y)}, "l2"),
+        ({"validation_split": 0.25}, None),
+    ],
 )
-@pytest.mark.parametrize("regularizer", [None, "l2"])
 def test_a_validation_of_nothing_is_refused_first(validation, regularizer):
     """A penalty of the weights alone would be a `val_loss` to stop by."""
     student = model(kernel_regularizer=regularizer)

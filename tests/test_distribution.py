@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TRAIN = """
 import contextlib, json, sys
 import tensorflow as tf

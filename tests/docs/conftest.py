@@ -4,11 +4,8 @@ import http.server
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import threading
 
-import filelock
 import pytest
 from playwright import sync_api
 
@@ -26,30 +23,12 @@ BROWSER_OPTIONS = (
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, worker_id):
-    """The folder of the built documentation, built once for all processes."""
-    shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        shared = shared.parent
-    folder = shared / "site"
-    with filelock.FileLock(shared / "site.lock"):
-        if not folder.exists():
-            _build(shared, folder)
+def site():
+    """The folder of the documentation that `make docs` built."""
+    folder = ROOT / "build" / "docs"
+    if not folder.exists():
+        pytest.fail("The documentation is not built: run `make docs`.")
     return folder
-
-
-def _build(shared, folder):
-    built = subprocess.run(
-        [
-            *(sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q"),
-            *("-d", shared / "doctrees", ROOT / "docs", shared / "building"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
-    (shared / "building").rename(folder)
 
 
 @pytest.fixture(scope="session")

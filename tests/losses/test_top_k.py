@@ -63,8 +63,10 @@ def assert_matches(name, k, temperature, teacher, student):
 
 @everyone
 @pytest.mark.parametrize("k", [1, 3, 9])
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
-@pytest.mark.parametrize("size", [0.1, 3.0, 30.0, 1e4])
+@pytest.mark.parametrize(
+    ("temperature", "size"),
+    [(0.5, 3.0), (1.0, 30.0), (1.0, 1e4), (4.0, 3.0), (4.0, 1e4), (20.0, 0.1)],
+)
 def test_values_and_gradients(name, k, temperature, size):
     teacher, student = random_logits(size)
     assert_matches(name, k, temperature, teacher, student)

@@ -71,11 +71,11 @@ def assert_logs(logs, expected, prefix=""):
     "options",
     [
         {},
-        {"cache": False},
-        {"as_dataset": True},
+        {"as_dataset": True, "run_eagerly": True},
         pytest.param({"jit_compile": True}, marks=fast_compiler),
-        {"run_eagerly": True},
-        pytest.param({"steps_per_execution": 2}, marks=several_steps),
+        pytest.param(
+            {"cache": False, "steps_per_execution": 2}, marks=several_steps
+        ),
     ],
     ids=str,
 )
