@@ -52,7 +52,7 @@ def data():
     return x, rng.integers(0, CLASSES, SAMPLES)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model():
     """Makes linear models whose logits are a few units apart."""
 

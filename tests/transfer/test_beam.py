@@ -76,11 +76,10 @@ def read_files(folder):
 @pytest.mark.parametrize(
     "how",
     [
-        {"batch_size": 16, "examples_per_shard": 40},
+        {"dtype": "float32", "batch_size": 16, "examples_per_shard": 40},
         {"top_k": 2, "temperatures": (1.0, 3.0), "batch_size": 10},
-        {"dtype": "float32", "batch_size": 200},
     ],
-    ids=["dense", "top-k", "float32"],
+    ids=["dense", "top-k"],
 )
 def test_files_are_those_of_create(x, saved, tmp_path, how):
     create(tmp_path / "local", keras.saving.load_model(saved), x, **how)
@@ -88,6 +87,7 @@ def test_files_are_those_of_create(x, saved, tmp_path, how):
     assert read_files(tmp_path / "beam") == read_files(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(x, tmp_path):
     def load():
         # Beside the store: which processes have loaded a teacher.
@@ -165,12 +165,10 @@ def test_result_is_the_path_of_a_store_that_trains(x, saved, tmp_path):
     [
         (lambda x: x[:20] + x[21:], "0 examples of number 20"),
         (lambda x: [*x, (7, x[7][1])], "2 examples of number 7"),
-        (lambda x: x[16:], "0 and not 16 of those from 0 to 15"),
         (lambda x: x[:16] + x[32:], "0 and not 16 of those from 16 to 31"),
         (lambda x: x[:10] + x[16:], "10 and not 16 of those from 0 to 15"),
         (lambda x: [], "at least one example"),
         (lambda x: [each for _, each in x], "a position from 0"),
-        (lambda x: [(-1, x[0][1])], "a position from 0"),
         (
             lambda x: [*x[:-1], (x[-1][0], x[-1][1] * 1e30)],
             "the logits of example 102",
@@ -205,6 +203,7 @@ def test_batches_of_another_kind_are_refused(x, saved, tmp_path):
         write(examples, tmp_path / "store", load, batch_size=16)
 
 
+@pytest.mark.slow
 def test_workers_with_different_teachers_are_refused(x, tmp_path):
     def load():
         # Another one in each process, such as of a file that has changed.

@@ -105,10 +105,10 @@ def create(path, x, teacher=None, **kwargs):
     )
 
 
-# Every run is killed, each a step later than the one before, until one is
-# through. A step is a batch, or that a file is opened, named or removed.
+# Kills each run later than the run before, until one finishes. A step is a
+# batch, or a file that is opened, renamed or removed.
 KILLED_AGAIN_AND_AGAIN = """
-path, log = sys.argv[1:]
+whole, path, log, stride = sys.argv[1:]
 steps, kill_at = 0, 0
 
 
@@ -127,9 +127,13 @@ def on_event(event, arguments):
 
 
 on_batch = step
+if os.fork() == 0:
+    create(whole)
+    os._exit(0)
+assert os.wait()[1] == 0
 sys.addaudithook(on_event)
 while True:
-    kill_at += 1
+    kill_at += int(stride)
     child = os.fork()
     if child == 0:
         create(path)
@@ -149,14 +153,19 @@ create(sys.argv[1])
 
 
 @once
-def test_killed_again_and_again(tmp_path):
-    """At whichever step: it goes on, and ends with the same bytes."""
-    assert run(UNINTERRUPTED, str(tmp_path / "whole")).wait() == 0
+@pytest.mark.parametrize(
+    "stride", [11, pytest.param(1, marks=pytest.mark.slow)]
+)
+def test_killed_again_and_again(tmp_path, stride):
+    """A killed run resumes, and the store has the same bytes."""
     log = tmp_path / "log"
-    process = run(KILLED_AGAIN_AND_AGAIN, str(tmp_path / "killed"), str(log))
+    process = run(
+        KILLED_AGAIN_AND_AGAIN,
+        *map(str, (tmp_path / "whole", tmp_path / "killed", log, stride)),
+    )
     assert process.wait() == 0
     runs = [line.split() for line in log.read_text().splitlines()]
-    assert len(runs) > 15
+    assert len(runs) > (15 if stride == 1 else 2)
     assert {status for status, *_ in runs[:-1]} == {str(int(signal.SIGKILL))}
     # What was complete was never lost.
     complete = 0
@@ -180,6 +189,7 @@ create(sys.argv[1])
 
 
 @once
+@pytest.mark.slow
 def test_killed_from_outside_while_another_waits(tmp_path):
     path = tmp_path / "store"
     process = run(SLOW, str(path))
@@ -214,6 +224,7 @@ keras_distill.SoftTargetStore.create(
 
 
 @once
+@pytest.mark.slow
 def test_a_file_that_can_not_grow(tmp_path):
     """A write that fails in the middle of a shard, in a real process."""
     process = run(LIMITED, str(tmp_path / "store"), stderr=subprocess.PIPE)
@@ -225,6 +236,7 @@ def test_a_file_that_can_not_grow(tmp_path):
 
 
 @once
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.name != "posix"
     or subprocess.run(
@@ -314,6 +326,7 @@ store = keras_distill.SoftTargetStore.create(
 
 
 @once
+@pytest.mark.slow
 def test_workers_in_processes_of_their_own(tmp_path):
     path = str(tmp_path / "store")
     processes = [run(WORKER, path, str(worker), "2") for worker in range(2)]
@@ -338,6 +351,7 @@ create(
 
 
 @once
+@pytest.mark.slow
 def test_a_worker_with_views_is_killed(tmp_path):
     """The others finish their parts, and it ends with the same bytes."""
     whole = tmp_path / "whole"

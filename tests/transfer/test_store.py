@@ -625,6 +625,7 @@ store.attach(np.zeros((1, 6), "float32"), teacher=model)
 """
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_loaded_elsewhere_is_the_same(tmp_path):
     source = keras.Input((6,))
     hidden = keras.layers.Dense(8, activation="relu")(source)
