@@ -16,21 +16,26 @@ endif
 # https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
 
-.PHONY: demo mnist speech test test-backends lint docs format bench clean
+.PHONY: demo mnist speech test test-reproductions test-backends lint docs format bench clean
 
 demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
 
 mnist: $(VENV)/examples.installed
-	$(BIN)/python examples/mnist.py $(ARGS)
+	$(BIN)/python -m reproductions.mnist $(ARGS)
 
 speech: $(VENV)/examples.installed
-	$(BIN)/python examples/speech.py $(ARGS)
+	$(BIN)/python -m reproductions.speech $(ARGS)
 
 test: $(VENV)/test.installed
 	# By file: the code blocks of a document build on each other.
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 \
 	    --dist loadfile $(ARGS)
+
+# The reproductions of the paper, which train small networks.
+test-reproductions: $(VENV)/test.installed
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 \
+	    --dist loadfile $(ARGS) reproductions
 
 # The other backends of Keras. Documents and examples are TensorFlow's.
 test-backends: $(VENV)/test.installed test-jax test-torch
