@@ -98,6 +98,27 @@ def shift(images, numbers):
     return tf.reshape(pixels, [-1, height, width])
 
 
+def make_all_shifts(images, batch_size):
+    """Returns the batches of all images with the first shift, then the next.
+
+    Args:
+        images: Array of bytes of shape `(images, 28, 28)`.
+        batch_size: Number of images in a batch.
+
+    Returns:
+        A `tf.data.Dataset` of floats in [0, 1].
+    """
+    count = len(images)
+    pixels = tf.constant(images)
+
+    def look_up(places):
+        batch = shift(tf.gather(pixels, places % count), places // count)
+        return tf.cast(batch, "float32") / 255
+
+    places = tf.data.Dataset.range(SHIFTS * count, output_type=tf.int32)
+    return places.batch(batch_size).map(look_up)
+
+
 def draw_share(labels, fraction, seed):
     """Draws a share of the examples, the same of each class.
 

@@ -15,7 +15,7 @@ SILENCE = WORDS * STATES_OF_WORD
 STATES = SILENCE + 1
 
 # Rounds of training with so many components of the mixture.
-_ROUNDS = (1,) * 8 + (3,) * 3
+ROUNDS = (1,) * 8 + (3,) * 3
 # How far below the loudest frame silence is at the flat start, in decibels.
 _QUIET = 40.0
 _SMALLEST_VARIANCE = 0.1
@@ -129,13 +129,13 @@ class Aligner:
             np.array(list_states(word))[start_flat(each)]
             for each, word in zip(log_mels, words, strict=True)
         ]
-        for number, components in enumerate(_ROUNDS):
+        for number, components in enumerate(ROUNDS):
             self._estimate(features, paths, components)
             former = paths
             paths = self.align(features, words)
             changed = np.concatenate(paths) != np.concatenate(former)
             self.changed.append(float(np.mean(changed)))
-            notify((number + 1) / len(_ROUNDS))
+            notify((number + 1) / len(ROUNDS))
 
     def align(self, features, words):
         """Returns the states of the frames of words.
@@ -173,9 +173,12 @@ class Aligner:
             if len(those) < 2:
                 # As it was in the round before.
                 continue
+            count = components if len(those) >= 10 * components else 1
             self._densities[state] = GaussianMixture(
-                components if len(those) >= 10 * components else 1,
+                count,
                 covariance_type="diag",
+                # A single component begins with all frames, in any way.
+                init_params="kmeans" if count > 1 else "random",
                 reg_covar=_SMALLEST_VARIANCE,
                 random_state=self._seed,
             ).fit(those)

@@ -1,5 +1,6 @@
 """Spoken digits, split by the number that each recording has."""
 
+import functools
 import typing
 
 import numpy as np
@@ -11,8 +12,8 @@ SPEAKERS = ("george", "jackson", "nicolas", "theo", "yweweler")
 
 # Each speaker has said each digit 50 times. Numbers below the first are for
 # the test, those below the second for choices, the others for training.
-_TEST_BELOW = 5
-_DEVELOPMENT_BELOW = 10
+TEST_BELOW = 5
+DEVELOPMENT_BELOW = 10
 
 
 class Recording(typing.NamedTuple):
@@ -31,6 +32,8 @@ class Recording(typing.NamedTuple):
     number: int
 
 
+# A process that prepares many strings reads the recordings once.
+@functools.cache
 def load():
     """Returns all `Recording`s, in the order of their names."""
     examples = tfds.as_numpy(tfds.load("spoken_digit", split="train"))
@@ -86,6 +89,6 @@ def split(recordings, held_out=None):
 
 
 def _find_part(number):
-    if number < _TEST_BELOW:
+    if number < TEST_BELOW:
         return "test"
-    return "development" if number < _DEVELOPMENT_BELOW else "train"
+    return "development" if number < DEVELOPMENT_BELOW else "train"

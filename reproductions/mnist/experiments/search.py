@@ -38,6 +38,9 @@ _SMALL_SHIFTS = _THIRD | {
 _TWICE = {"epochs": 2.0}
 _AVERAGED = {"decay": 0.0, "ema_momentum": 0.9995}
 
+# The search began with these factors of the number of epochs.
+BEGINNING = {"teacher": 7 / 12, "hard_jitter": 3 / 4, "soft_jitter": 2}
+
 # Changes of a run and of its recipe, by network. What takes long is compared
 # at fewer epochs.
 SETTINGS = {
@@ -224,10 +227,9 @@ def _plan(study):
 def _begin(study):
     """Returns the study with the recipes that the search began with."""
     scale = study.scale
-    factors = {"teacher": 7 / 12, "hard_jitter": 3 / 4, "soft_jitter": 2}
     recipes = {
         name: _scale_epochs(getattr(scale, name), factor)
-        for name, factor in factors.items()
+        for name, factor in BEGINNING.items()
     }
     return dataclasses.replace(
         study, scale=dataclasses.replace(scale, **recipes)
