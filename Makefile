@@ -17,17 +17,17 @@ endif
 # https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
 
-.PHONY: demo mnist speech test test-slow test-all test-backends test-lowest \
-    test-nightly lint docs format bench clean
+.PHONY: demo mnist speech test test-slow test-all test-reproductions \
+    test-backends test-lowest test-nightly lint docs format bench clean
 
 demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
 
 mnist: $(VENV)/examples.installed
-	$(BIN)/python examples/mnist.py $(ARGS)
+	$(BIN)/python -m reproductions.mnist $(ARGS)
 
 speech: $(VENV)/examples.installed
-	$(BIN)/python examples/speech.py $(ARGS)
+	$(BIN)/python -m reproductions.speech $(ARGS)
 
 # The code blocks of a document build on each other: one process runs them all.
 PYTEST = python -m pytest -n 2 --dist loadfile
@@ -47,6 +47,10 @@ test-slow: $(VENV)/dev.installed docs
 	KERAS_BACKEND=tensorflow $(BIN)/$(PYTEST) -m slow $(ARGS)
 
 test-all: test test-slow
+
+# The reproductions of the paper train small networks.
+test-reproductions: $(VENV)/dev.installed
+	KERAS_BACKEND=tensorflow $(BIN)/$(PYTEST) -m slow $(ARGS) reproductions
 
 test-backends: $(VENV)/test.installed test-jax test-torch
 	KERAS_BACKEND=tensorflow ALL_BACKENDS=1 $(BIN)/python -m pytest \
@@ -78,7 +82,7 @@ docs: build/docs/index.html
 
 # --nitpicky: a name of ours without an entry is an error.
 build/docs/index.html: $(VENV)/dev.installed \
-    $(shell find docs keras_distill *.md -type f -not -name '*.pyc')
+    $(shell find docs keras_distill reproductions *.md -type f -not -name '*.pyc')
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky \
 	    --fresh-env --quiet -d build/doctrees docs build/docs
 

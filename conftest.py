@@ -14,7 +14,13 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.myst import PythonCodeBlockParser as MystCodeBlockParser
 
 # All tests in these folders run in `make test-all` only.
-_SLOW = ("docs", "tests/benchmarks", "tests/docs", "tests/examples")
+_SLOW = (
+    "docs",
+    "reproductions",
+    "tests/benchmarks",
+    "tests/docs",
+    "tests/examples",
+)
 
 
 @pytest.hookimpl(tryfirst=True)

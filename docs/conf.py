@@ -22,7 +22,7 @@ extensions = [
     "keras_docstrings",
     "public_api",
 ]
-exclude_patterns = ["_extensions", "_static", "mnist/*.md", "speech/**.md"]
+exclude_patterns = ["_extensions", "_static"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
