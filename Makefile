@@ -54,7 +54,7 @@ test-reproductions: $(VENV)/dev.installed
 
 test-backends: $(VENV)/test.installed test-jax test-torch
 	KERAS_BACKEND=tensorflow ALL_BACKENDS=1 $(BIN)/python -m pytest \
-	    tests/test_backends.py -k agree
+	    -m slow tests/test_backends.py
 
 # On another backend, with its distribution.
 test-%: $(VENV)-%/test.installed
@@ -63,14 +63,15 @@ test-%: $(VENV)-%/test.installed
 
 # With the lowest version of each dependency that pyproject.toml allows.
 test-lowest: $(VENV)-lowest/test.installed
-	KERAS_BACKEND=tensorflow $(VENV)-lowest/bin/$(PYTEST) $(ARGS) $(SUITES)
+	KERAS_BACKEND=tensorflow $(VENV)-lowest/bin/$(PYTEST) --compile $(ARGS) \
+	    $(SUITES)
 
 # With the next version of Keras in place of the installed one.
 test-nightly: $(VENV)/test.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --upgrade --no-deps --target build/keras-nightly --pre keras-nightly
 	KERAS_BACKEND=tensorflow PYTHONPATH=build/keras-nightly \
-	    $(BIN)/$(PYTEST) $(ARGS) $(SUITES)
+	    $(BIN)/$(PYTEST) --compile $(ARGS) $(SUITES)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check

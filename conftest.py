@@ -23,6 +23,14 @@ _SLOW = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--compile",
+        action="store_true",
+        help="compile the steps in all tests, not only in those marked so",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     root = pathlib.Path(__file__).parent

@@ -36,6 +36,15 @@ if keras.backend.backend() == "torch":
 
 
 @pytest.fixture(autouse=True)
+def _eager(request):
+    """Runs functions eagerly: to trace them takes most of the time."""
+    if keras.backend.backend() == "tensorflow":
+        compiled = request.node.get_closest_marker("compiled")
+        eager = not (compiled or request.config.getoption("--compile"))
+        tf.config.run_functions_eagerly(eager)
+
+
+@pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(7)
     yield

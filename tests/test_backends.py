@@ -289,6 +289,7 @@ print(json.dumps([
 """
 
 
+@pytest.mark.slow
 def test_backends_agree(tmp_path):
     """Three steps from the same weights give the same losses.
 

@@ -8,11 +8,13 @@ import sys
 import textwrap
 
 import numpy as np
+import pytest
 
 TRAIN = """
 import json, os, signal, sys
 import keras
 import numpy as np
+import pytest
 import keras_distill
 
 backup, result, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -74,6 +76,7 @@ def train(folder, name, kill_at=0):
     ).returncode
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_resumed(tmp_path):
     assert train(tmp_path, "whole") == 0
     # Three steps an epoch: the eighth is in the middle of the third epoch.

@@ -475,6 +475,7 @@ def test_bad_call(name):
     assert re.search(message, text), text
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("bad", "run_eagerly", "steps_per_execution"),
     [
@@ -514,6 +515,7 @@ def test_soft_targets_that_are_not_finite(
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("run_eagerly", "activation"), [(False, None), (True, "softmax")]
 )
@@ -535,6 +537,7 @@ def test_not_finite_inputs_do_not_reach_batch_normalisation(
         np.testing.assert_array_equal(weight, value)
 
 
+@pytest.mark.compiled
 def test_no_callback_takes_an_epoch_that_failed_for_done():
     """Also where a step can not stop, and the last one was it."""
     x = np.concatenate([X] * 3)
@@ -560,6 +563,7 @@ def test_no_callback_takes_an_epoch_that_failed_for_done():
     assert (begun, ended) == ([0], [])
 
 
+@pytest.mark.compiled
 def test_a_teacher_that_overflows(make_model):
     """The logits behind a softmax are what is looked at."""
     teacher = model(activation="softmax")

@@ -58,9 +58,7 @@ def as_arguments(kind, *parts):
     return {"x": generate(parts), "steps_per_epoch": steps}
 
 
-def distill(
-    make_model, fit_arguments, *, teacher=True, labels=True, run_eagerly=False
-):
+def distill(make_model, fit_arguments, *, teacher=True, labels=True):
     student = make_model(seed=1)
     distiller = keras_distill.Distiller(
         student=student, teacher=make_model(seed=5) if teacher else None
@@ -71,13 +69,19 @@ def distill(
         if labels
         else None,
         metrics=["accuracy"] if labels else None,
-        run_eagerly=run_eagerly,
     )
     history = distiller.fit(shuffle=False, verbose=0, **fit_arguments)
     return np.concatenate([w.ravel() for w in student.get_weights()]), history
 
 
-@pytest.mark.parametrize("what", ["labelled", "weighted", "unlabelled"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("labelled", marks=pytest.mark.compiled),
+        "weighted",
+        "unlabelled",
+    ],
+)
 def test_kinds_of_data_agree(data, make_model, what):
     x, y = data
     weight = np.linspace(0, 2, len(x)).astype("float32")
@@ -95,7 +99,6 @@ def test_kinds_of_data_agree(data, make_model, what):
             make_model,
             as_arguments(kind, *parts),
             labels=labels,
-            run_eagerly=what == "weighted",
         )
         assert_same_training(weights, other, expected, history)
 
@@ -107,7 +110,9 @@ def assert_same_training(weights, other, expected, history):
         np.testing.assert_allclose(other.history[name], values, rtol=1e-5)
 
 
-@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize(
+    "labels", [pytest.param(True, marks=pytest.mark.compiled), False]
+)
 def test_soft_targets_that_come_with_the_data(data, make_model, labels):
     x, y = data
     logits = make_model(seed=5).predict(x, verbose=0)
@@ -125,7 +130,6 @@ def test_soft_targets_that_come_with_the_data(data, make_model, labels):
             as_arguments(kind, x, targets),
             teacher=False,
             labels=labels,
-            run_eagerly=not labels,
         )
         np.testing.assert_allclose(
             weights, expected, rtol=1e-5, atol=1e-6, err_msg=kind

@@ -92,8 +92,13 @@ def test_only_the_student_has_weights(data, make_model, tmp_path):
     assert saved == expected
 
 
-@pytest.mark.parametrize("kind", ["sequential", "subclassed"])
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "several"),
+    [
+        pytest.param("sequential", True, marks=pytest.mark.compiled),
+        ("subclassed", False),
+    ],
+)
 def test_save_load_and_train_on(data, make_model, tmp_path, kind, several):
     x, y = data
     teacher = big_teacher()

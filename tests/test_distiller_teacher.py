@@ -54,6 +54,7 @@ def big_teacher():
     ), counter
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_teacher_and_student_run_once_a_step(data, make_model, run_eagerly):
     x, y = data
@@ -141,6 +142,7 @@ def test_subclassed_teacher_and_student(data):
     )
 
 
+@pytest.mark.compiled
 def test_subclassed_student_that_is_not_built_yet(data):
     x, y = data
     distiller = keras_distill.Distiller(

@@ -11,6 +11,8 @@ from keras_distill import losses
 from markers import float64
 from markers import several_steps
 
+pytestmark = pytest.mark.compiled
+
 RATE, TEMPERATURE, ALPHA, BATCH = 0.1, 3.0, 0.7, 8
 
 

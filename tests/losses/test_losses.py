@@ -310,6 +310,7 @@ def test_serialization(name):
 
 
 @pytest.mark.backend("tensorflow", reason="counts traces of a tf.function")
+@pytest.mark.compiled
 def test_setting_the_temperature_needs_no_retrace():
     import tensorflow as tf
 

@@ -248,7 +248,8 @@ def test_training_equals_plain_gradient_descent(data, make_model):
 
 
 @pytest.mark.parametrize(
-    "jit_compile", [False, pytest.param(True, marks=fast_compiler)]
+    "jit_compile",
+    [False, pytest.param(True, marks=[fast_compiler, pytest.mark.compiled])],
 )
 def test_another_temperature_is_refused(data, make_model, jit_compile):
     x, _ = data

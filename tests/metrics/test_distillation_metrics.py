@@ -41,8 +41,6 @@ def compile_distiller(student, teacher, **kwargs):
             metrics.TeacherKLDivergence(3.0),
             metrics.SoftTargetEntropy(3.0),
         ],
-        # Most tests ask what is measured, not how a step is compiled.
-        "run_eagerly": True,
         **kwargs,
     }
     distiller.compile(**settings)
@@ -69,6 +67,7 @@ def assert_logs(logs, expected, prefix=""):
         )
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "options",
     [
@@ -85,10 +84,9 @@ def test_in_fit_and_in_evaluate(data, make_model, options):
     x, y = data
     compiling = {
         key: options[key]
-        for key in ("jit_compile", "steps_per_execution")
+        for key in ("jit_compile", "run_eagerly", "steps_per_execution")
         if key in options
     }
-    compiling["run_eagerly"] = options.get("run_eagerly", False)
     student, teacher = make_model(seed=1), make_model(seed=5)
     distiller = compile_distiller(student, teacher, **compiling)
     z, v = (each.predict(x, verbose=0) for each in (student, teacher))
@@ -374,7 +372,15 @@ class Subclassed(keras.Model):
         return self.dense(x)
 
 
-@pytest.mark.parametrize("how", ["on_batch", "cache", "call", "own"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("on_batch", marks=pytest.mark.compiled),
+        pytest.param("cache", marks=pytest.mark.compiled),
+        "call",
+        "own",
+    ],
+)
 def test_a_student_that_is_not_built(data, make_model, how):
     """Whoever has the soft targets, and when."""
     x, y = data
@@ -382,7 +388,6 @@ def test_a_student_that_is_not_built(data, make_model, how):
         Subclassed(),
         make_model(seed=5),
         distillation_loss=["soft_target_crossentropy", "logit_matching"],
-        run_eagerly=how in ("call", "own"),
     )
     distiller.distillation_loss[0].temperature = 3.0
     v = distiller.teacher.predict(x, verbose=0)
@@ -439,17 +444,20 @@ def test_bad_input(make_model, given, message):
         )
 
 
-@pytest.mark.parametrize("way", ["fit", "train_on_batch", "evaluate"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("fit", marks=pytest.mark.compiled),
+        "train_on_batch",
+        "evaluate",
+    ],
+)
 def test_labels_may_come_later(data, make_model, way):
     """Keras builds "accuracy" from the first labels that it sees."""
     x, y = data
     student, teacher = make_model(seed=1), make_model(seed=5)
     distiller = compile_distiller(
-        student,
-        teacher,
-        alpha=1.0,
-        metrics=["accuracy"],
-        run_eagerly=way != "fit",
+        student, teacher, alpha=1.0, metrics=["accuracy"]
     )
     step = getattr(distiller, way)
     quiet = {} if way == "train_on_batch" else {"verbose": 0}
@@ -542,14 +550,11 @@ def test_names_of_the_logs_are_reserved(make_model, name):
         )
 
 
+@pytest.mark.compiled
 def test_unlabelled_batches_are_not_compiled_anew(data, make_model):
     x, y = data
     distiller = compile_distiller(
-        make_model(),
-        make_model(seed=5),
-        alpha=1.0,
-        metrics=["accuracy"],
-        run_eagerly=False,
+        make_model(), make_model(seed=5), alpha=1.0, metrics=["accuracy"]
     )
     distiller.train_on_batch(x)
     distiller.test_on_batch(x)

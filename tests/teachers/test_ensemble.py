@@ -159,8 +159,14 @@ def test_save_load_and_export(members, data, tmp_path):
     np.testing.assert_allclose(exported.serve(x), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 6.0])
-@pytest.mark.parametrize("form", ["list", "ensemble"])
+@pytest.mark.parametrize(
+    ("form", "temperature"),
+    [
+        ("list", 1.0),
+        pytest.param("list", 6.0, marks=pytest.mark.compiled),
+        ("ensemble", 6.0),
+    ],
+)
 def test_as_a_teacher(members, data, make_model, temperature, form):
     x, _ = data
     student = make_model(seed=9)
@@ -230,6 +236,7 @@ def test_a_geometric_mean_of_arithmetic_means_holds_at_one_temperature(members):
 
 
 @pytest.mark.backend("tensorflow", reason="the others run in program order")
+@pytest.mark.compiled
 def test_members_run_one_after_another(data):
     """In a compiled step none begins before the one before it is done."""
     order = []

@@ -67,6 +67,7 @@ def test_source_is_in_the_order_of_the_examples(data, make_model, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_processes_of_their_own_read_the_same(data, make_model, tmp_path):
     x, y = data
     store = keras_distill.SoftTargetStore.create(

@@ -49,8 +49,6 @@ def distiller_of(student, teacher, **kwargs):
             ),
             "distillation_loss": losses.SoftTargetCrossentropy(3.0),
             "metrics": ["accuracy"],
-            # Most tests ask what is labelled, not how a step is compiled.
-            "run_eagerly": True,
             **kwargs,
         }
     )
@@ -71,10 +69,10 @@ FIT_ARGUMENTS = {
     ("what", "activation", "several"),
     [
         ("plain", None, False),
-        ("plain", "softmax", True),
+        pytest.param("plain", "softmax", True, marks=pytest.mark.compiled),
         ("class_weight", "softmax", False),
-        ("sample_weight", None, True),
-        ("validation_split", None, False),
+        pytest.param("sample_weight", None, False, marks=pytest.mark.compiled),
+        ("validation_split", None, True),
         ("partly_labelled", "softmax", False),
         ("unlabelled", None, True),
     ],
@@ -83,12 +81,12 @@ def test_equals_the_training_on_the_fly(
     data, make_model, activation, several, what
 ):
     x, y = data
-    compile_arguments = {"run_eagerly": False}
+    compile_arguments = {}
     if what == "partly_labelled":
         y = np.where(np.arange(len(y)) % 3, -1, y)
     if what == "unlabelled":
         y = None
-        compile_arguments |= {"loss": None, "metrics": None}
+        compile_arguments = {"loss": None, "metrics": None}
     results = []
     for cache in (True, False):
         teacher = make_model(activation, seed=5)

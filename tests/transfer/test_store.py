@@ -273,8 +273,6 @@ def train(make_model, data, teacher=None, weights=True, **compile_with):
             "optimizer": keras.optimizers.Adam(0.05),
             "loss": SPARSE,
             "metrics": ["accuracy"],
-            # Most tests ask what is read, not how a step is compiled.
-            "run_eagerly": True,
             **compile_with,
         }
     )
@@ -292,7 +290,14 @@ def assert_same_training(ours, theirs, rtol=1e-4):
         np.testing.assert_allclose(ours[1][name], values, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["single", "arrays", "weighted"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "single",
+        "arrays",
+        pytest.param("weighted", marks=pytest.mark.compiled),
+    ],
+)
 def test_training_equals_that_on_the_fly(tmp_path, data, make_model, kind):
     x, y = data
     teacher = make_model(seed=5)
@@ -307,10 +312,9 @@ def test_training_equals_that_on_the_fly(tmp_path, data, make_model, kind):
         "weighted": lambda: store.attach(examples.batch(8)),
     }[kind]()
     assert len(attached) == 3
-    how = {"run_eagerly": kind != "weighted"}
     assert_same_training(
-        train(make_model, attached, **how),
-        train(make_model, examples.batch(8), teacher, **how),
+        train(make_model, attached),
+        train(make_model, examples.batch(8), teacher),
     )
 
 
@@ -701,9 +705,7 @@ def test_fit_walks_through_the_views(tmp_path, data, make_model):
     losses = train(make_model, attached)[1]["soft_loss"]
     student = make_model(seed=1)
     distiller = keras_distill.Distiller(student=student)
-    distiller.compile(
-        keras.optimizers.Adam(0.05), loss=SPARSE, run_eagerly=True
-    )
+    distiller.compile(keras.optimizers.Adam(0.05), loss=SPARSE)
     by_hand = []
     for epoch in range(3):
         view = store.attach(
