@@ -32,10 +32,14 @@ speech: $(VENV)/examples.installed
 # The code blocks of a document build on each other: one process runs them all.
 PYTEST = python -m pytest -n 2 --dist loadfile
 
-# What `make test` runs: the suites of the package, the README and the docstrings.
-# Other versions and backends run only the suites.
-SUITES := tests/losses tests/metrics tests/plots tests/teachers tests/transfer \
-    $(wildcard tests/test_*.py)
+# What other versions of the dependencies run.
+CORE := tests/losses tests/metrics tests/teachers $(wildcard tests/test_dist*.py)
+
+# What other backends run.
+SUITES := $(CORE) tests/plots tests/transfer \
+    $(filter-out $(CORE),$(wildcard tests/test_*.py))
+
+# What `make test` runs.
 TESTS := $(SUITES) keras_distill README.md
 
 test: $(VENV)/test.installed
@@ -53,10 +57,14 @@ test-reproductions: $(VENV)/dev.installed
 	KERAS_BACKEND=tensorflow $(BIN)/$(PYTEST) -m slow $(ARGS) reproductions
 
 test-backends: $(VENV)/test.installed test-jax test-torch
-	KERAS_BACKEND=tensorflow ALL_BACKENDS=1 $(BIN)/python -m pytest \
-	    -m slow tests/test_backends.py
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests/compare_backends.py
 
-# On another backend, with its distribution.
+# On another backend, with its distribution. JAX compiles most programs more than
+# once, so it keeps them.
+test-jax: export JAX_COMPILATION_CACHE_DIR = $(abspath build/jax-cache)
+test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
+test-jax: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES = -1
+test-jax: export XLA_FLAGS = --xla_backend_optimization_level=0
 test-%: $(VENV)-%/test.installed
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/$(PYTEST) -m '' \
 	    $(ARGS) $(SUITES)
@@ -64,14 +72,14 @@ test-%: $(VENV)-%/test.installed
 # With the lowest version of each dependency that pyproject.toml allows.
 test-lowest: $(VENV)-lowest/test.installed
 	KERAS_BACKEND=tensorflow $(VENV)-lowest/bin/$(PYTEST) --compile $(ARGS) \
-	    $(SUITES)
+	    $(CORE)
 
 # With the next version of Keras in place of the installed one.
 test-nightly: $(VENV)/test.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --upgrade --no-deps --target build/keras-nightly --pre keras-nightly
 	KERAS_BACKEND=tensorflow PYTHONPATH=build/keras-nightly \
-	    $(BIN)/$(PYTEST) --compile $(ARGS) $(SUITES)
+	    $(BIN)/$(PYTEST) $(ARGS) $(CORE)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check

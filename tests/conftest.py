@@ -38,10 +38,15 @@ if keras.backend.backend() == "torch":
 @pytest.fixture(autouse=True)
 def _eager(request):
     """Runs functions eagerly: to trace them takes most of the time."""
-    if keras.backend.backend() == "tensorflow":
-        compiled = request.node.get_closest_marker("compiled")
-        eager = not (compiled or request.config.getoption("--compile"))
-        tf.config.run_functions_eagerly(eager)
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    compiled = request.node.get_closest_marker("compiled")
+    eager = not (compiled or request.config.getoption("--compile"))
+    tf.config.run_functions_eagerly(eager)
+    yield
+    # The fixtures of a module compile: they run before this one.
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 """What holds on each backend of Keras in its own way."""
 
-import os
-import pathlib
 import subprocess
 import sys
 import textwrap
@@ -12,8 +10,6 @@ import pytest
 from keras import ops
 
 import keras_distill
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def dense(units, *widths, seed=0):
@@ -238,88 +234,3 @@ def test_no_batch_is_lost(data):
     distiller.fit(batches(), verbose=0, callbacks=[Notes()])
     assert seen == list(range(0, 20, 4))
     assert order == list(range(5))
-
-
-THREE_STEPS = """
-import json, sys
-import keras
-import numpy as np
-import keras_distill
-
-rng = np.random.default_rng(0)
-x = rng.normal(size=(24, 6)).astype("float32")
-y = rng.integers(0, 5, 24)
-
-
-def model(*widths):
-    layers = [keras.layers.Dense(width, "tanh") for width in widths]
-    made = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(5)])
-    made.set_weights([
-        rng.normal(size=weight.shape).astype("float32")
-        for weight in made.get_weights()
-    ])
-    return made
-
-
-teacher = [model(8), model(9)]
-student = model(7)
-distiller = keras_distill.Distiller(student=student, teacher=teacher)
-distiller.compile(
-    keras.optimizers.Adam(0.01),
-    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    distillation_loss=[
-        keras_distill.losses.SoftTargetCrossentropy(4.0),
-        keras_distill.losses.SoftTargetKLDivergence(4.0),
-    ],
-    metrics=["accuracy"],
-    distillation_metrics=["teacher_agreement"],
-)
-logs = [
-    distiller.train_on_batch(
-        x[start : start + 8], y[start : start + 8], return_dict=True
-    )
-    for start in (0, 8, 16)
-]
-weights = [float(np.abs(weight).sum()) for weight in student.get_weights()]
-print(json.dumps([
-    keras.backend.backend(),
-    [{name: float(value) for name, value in each.items()} for each in logs],
-    weights,
-]))
-"""
-
-
-@pytest.mark.slow
-def test_backends_agree(tmp_path):
-    """Three steps from the same weights give the same losses.
-
-    Of the environments that are there: `make test-backends` makes all.
-    """
-    import json
-
-    pythons = {keras.backend.backend(): sys.executable}
-    for backend in ("jax", "tensorflow", "torch"):
-        folder = ".venv" if backend == "tensorflow" else f".venv-{backend}"
-        python = ROOT / folder / "bin" / "python"
-        if python.exists():
-            pythons.setdefault(backend, str(python))
-    results = {}
-    for backend, python in pythons.items():
-        done = subprocess.run(
-            [python, "-c", THREE_STEPS],
-            env={**os.environ, "KERAS_BACKEND": backend},
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        name, *result = json.loads(done.stdout.splitlines()[-1])
-        assert name == backend
-        results[backend] = result
-    if os.environ.get("ALL_BACKENDS"):
-        assert len(results) == 3
-    if len(results) == 1:
-        pytest.skip("There is no other: `make test-backends` makes them.")
-    expected_logs, expected_weights = next(iter(results.values()))
-    for logs, weights in results.values():
-        for ours, expected in zip(logs, expected_logs, strict=True):
-            assert ours == pytest.approx(expected, rel=1e-5)
-        assert weights == pytest.approx(expected_weights, rel=1e-5)

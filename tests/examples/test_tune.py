@@ -158,6 +158,7 @@ def test_second_run_tries_nothing_again(tune, results, output, capsys):
 def test_goes_on_after_an_interruption(tune, tmp_path, monkeypatch, error):
     arguments = [
         *SETTINGS.split(),
+        *("--alphas", "1", "--temperatures", "1", "4", "9"),
         *("--seeds=1", "--epochs=1", f"--output={tmp_path}"),
     ]
     fit = tune.Students.fit
@@ -187,7 +188,7 @@ def test_goes_on_after_an_interruption(tune, tmp_path, monkeypatch, error):
         {"temperature": trial["temperature"], "alpha": trial["alpha"]}
         for trial in results["trials"]
     ]
-    assert len(tried) == 4
+    assert len(tried) == 3
     assert dict(done).items() <= find_states(tmp_path).items()
 
 
