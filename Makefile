@@ -66,8 +66,10 @@ test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 test-jax: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES = -1
 test-jax: export XLA_FLAGS = --xla_backend_optimization_level=0
 test-%: $(VENV)-%/test.installed
-	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/$(PYTEST) -m '' \
+	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/$(PYTEST) \
 	    $(ARGS) $(SUITES)
+	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/$(PYTEST) -m slow \
+	    $(ARGS) tests/test_distribution.py
 
 # With the lowest version of each dependency that pyproject.toml allows.
 test-lowest: $(VENV)-lowest/test.installed
