@@ -56,13 +56,13 @@ def load(train_size, split):
     return load_train(train_size), _load(judged)
 
 
-# A process that trains many networks reads the images once.
-@functools.cache
 def load_train(train_size):
     """Returns so many training images, the first ones, as `Examples`."""
     return _load(f"train[:{train_size}]")
 
 
+# A process that trains many networks reads the images once.
+@functools.cache
 def _load(split):
     loaded = tfds.load("mnist", split=split, batch_size=-1)
     return Examples(

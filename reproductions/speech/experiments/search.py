@@ -18,7 +18,8 @@ TITLE = "The search for the recipe"
 
 FIRST = "at first"
 
-_SMALL = 0.03
+# The share of the data that the settings for little data are compared on.
+SMALL = 0.03
 # Where the networks of an ensemble are trained for the search alone.
 _FOUR = {"members": 4}
 
@@ -66,10 +67,10 @@ def plan(study):
         ),
         *_list_all(ensemble.plan_sweep(first)),
         *(
-            small_data.plan_soft(_change(study, changes), _SMALL, 0)
+            small_data.plan_soft(_change(study, changes), SMALL, 0)
             for changes in SMALL_SETTINGS.values()
         ),
-        *_list_all(small_data.plan_sweep(first, _SMALL)),
+        *_list_all(small_data.plan_sweep(first, SMALL)),
     ]
 
 
@@ -89,12 +90,12 @@ def measure(study):
         "sweep": first.find_best_epochs(ensemble.plan_sweep(first)),
         "small data": {
             name: small_data.plan_soft(
-                _change(study, changes), _SMALL, 0
+                _change(study, changes), SMALL, 0
             ).find_development(study.root)
             for name, changes in SMALL_SETTINGS.items()
         },
         "small sweep": first.find_best_epochs(
-            small_data.plan_sweep(first, _SMALL)
+            small_data.plan_sweep(first, SMALL)
         ),
     }
 
@@ -127,7 +128,7 @@ def show(results, folder):
             ]
         )
     small = [
-        [f"setting, {_SMALL:.0%} of the data", "soft targets"],
+        [f"setting, {SMALL:.0%} of the data", "soft targets"],
         *(
             [name, f"{100 * share:.2f}"]
             for name, share in results["small data"].items()
@@ -139,7 +140,7 @@ def show(results, folder):
             _describe_sweep("Labels", results["sweep"]),
             format_markdown(small),
             _describe_sweep(
-                f"Labels, {_SMALL:.0%} of the data, best epoch",
+                f"Labels, {SMALL:.0%} of the data, best epoch",
                 results["small sweep"],
             ),
         )
