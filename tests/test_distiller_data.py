@@ -319,7 +319,8 @@ def test_unlabelled_validation_is_refused_before_training(data, make_model):
 def test_sparse_inputs(data, make_model):
     """As Keras takes them. The teacher is called in each step."""
     x, y = data
-    x = np.where(x > 0.5, x, 0)
+    # Before 3.15 Keras stops at a last row without a number.
+    x = np.where(x > 0, x, 0)
     weights = []
     for inputs in (scipy.sparse.csr_matrix(x), x):
         student = make_model(seed=1)
