@@ -569,7 +569,7 @@ class Distiller(MultiWorkerFit, keras.Model):
             self.test_function = None
         self._check_temperatures()
         with self._check.explaining(), keeping_variables(self):
-            logs = super().evaluate(
+            return super().evaluate(
                 x,
                 y,
                 batch_size=batch_size,
@@ -580,7 +580,6 @@ class Distiller(MultiWorkerFit, keras.Model):
                 return_dict=return_dict,
                 **kwargs,
             )
-        return keras.tree.map_structure(_to_number, logs)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Evaluates one batch, as `keras.Model.test_on_batch` does.
@@ -1101,11 +1100,6 @@ class Distiller(MultiWorkerFit, keras.Model):
             value if term.weight == 1 else term.weight * value
             for term, value in zip(terms, values, strict=True)
         )
-
-
-def _to_number(log):
-    """Returns a log as a float, which Keras does itself since 3.14."""
-    return log if getattr(log, "ndim", 1) else float(log)
 
 
 def _find_dtype_policy(student):
