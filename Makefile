@@ -48,7 +48,8 @@ test: $(VENV)/test.installed
 # Distribution, benchmarks, examples, reproductions, the documentation in a
 # browser, and processes that are killed again and again.
 test-slow: $(VENV)/dev.installed docs
-	KERAS_BACKEND=tensorflow $(BIN)/$(PYTEST) -m slow $(ARGS)
+	# Three processes on two cores: many tests wait for other processes.
+	KERAS_BACKEND=tensorflow $(BIN)/$(PYTEST) -n 3 -m slow $(ARGS)
 
 test-all: test test-slow
 

@@ -98,7 +98,7 @@ def _leave_the_folder(namespace):
 _markdown = sybil.Sybil(
     # That of MyST also knows blocks that a page does not show.
     parsers=[MystCodeBlockParser()],
-    patterns=["README.md", "docs/**/*.md"],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     setup=_in_an_empty_folder,
     teardown=_leave_the_folder,
 )
