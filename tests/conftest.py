@@ -11,7 +11,7 @@ def pytest_collection_modifyitems(items):
         for mark in item.iter_markers("backend"):
             if present not in mark.args:
                 of = " and ".join(mark.args)
-                reason = f"for {of}: {mark.kwargs['reason']}"
+                reason = f"only on {of}: {mark.kwargs['reason']}"
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

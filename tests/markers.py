@@ -1,4 +1,4 @@
-"""Tests that can not be those of every backend, and why."""
+"""Marks of tests that some backends cannot run, with the reasons."""
 
 import pytest
 
@@ -10,8 +10,7 @@ fast_compiler = pytest.mark.backend(
 )
 float64 = pytest.mark.backend(
     "tensorflow",
-    reason="JAX has no float64 unless told at its start, and on torch Keras "
-    "itself has fewer digits",
+    reason="JAX needs a flag for float64, and Keras on torch has fewer digits",
 )
 saved_model = pytest.mark.backend(
     "jax", "tensorflow", reason="Keras exports no SavedModel from torch 2.13"

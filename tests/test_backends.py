@@ -37,7 +37,7 @@ def make_distiller(teacher, student=None):
     return distiller
 
 
-@pytest.mark.backend("jax", "torch", reason="TensorFlow is the backend")
+@pytest.mark.backend("jax", "torch", reason="TensorFlow imports itself")
 def test_tensorflow_is_not_imported(data, tmp_path):
     """Not to distil arrays, nor to read what is on the disk."""
     x, y = data
@@ -76,7 +76,7 @@ def test_tensorflow_is_not_imported(data, tmp_path):
     )
 
 
-@pytest.mark.backend("jax", reason="it compiles constants into a program")
+@pytest.mark.backend("jax", reason="only JAX compiles constants")
 def test_the_program_does_not_grow_with_the_teacher(data):
     import jax
 
@@ -105,7 +105,7 @@ def test_the_program_does_not_grow_with_the_teacher(data):
     assert measure(1000, as_constants=True) > 2 * measure(1000)
 
 
-@pytest.mark.backend("torch", reason="of PyTorch")
+@pytest.mark.backend("torch", reason="only PyTorch has a gradient mode")
 def test_the_teacher_runs_without_gradients(data):
     import torch
 
@@ -125,7 +125,7 @@ def test_the_teacher_runs_without_gradients(data):
     assert all(weight.value.grad is None for weight in teacher.weights)
 
 
-@pytest.mark.backend("torch", reason="of PyTorch")
+@pytest.mark.backend("torch", reason="students are modules only on PyTorch")
 def test_the_student_is_a_module(data):
     """A training loop of PyTorch goes on where `fit` was."""
     import torch

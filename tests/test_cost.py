@@ -135,7 +135,9 @@ def test_latency_of_equal_batches():
         ),
     ],
 )
-@pytest.mark.backend("tensorflow", reason="hides in operations of TensorFlow")
+@pytest.mark.backend(
+    "tensorflow", reason="counts operations in a TensorFlow graph"
+)
 def test_what_can_not_be_seen_is_not_counted(hiding):
     assert cost.measure_multiply_adds(hiding, np.zeros((2, 4))) is None
 

@@ -128,7 +128,7 @@ json.dump(
 """
 
 
-@pytest.mark.backend("tensorflow", reason="a strategy of TensorFlow")
+@pytest.mark.backend("tensorflow", reason="tf.distribute needs TensorFlow")
 def test_mirrored_strategy(tmp_path):
     path = tmp_path / "histories.json"
     subprocess.run(
@@ -229,7 +229,7 @@ def assert_same(workers, expected):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.backend("tensorflow", reason="a strategy of TensorFlow")
+@pytest.mark.backend("tensorflow", reason="tf.distribute needs TensorFlow")
 def test_multi_worker_mirrored_strategy():
     """Two processes train as one does, also where 4 steps are 3 and a rest."""
     arguments = ("--steps-per-execution", 3)
@@ -238,7 +238,7 @@ def test_multi_worker_mirrored_strategy():
 
 
 @pytest.mark.backend(
-    "tensorflow", "jax", reason="`fit` of PyTorch has one worker"
+    "tensorflow", "jax", reason="`fit` runs in one process on PyTorch"
 )
 def test_a_killed_worker(tmp_path):
     """All are started again, and end where an undisturbed training ends."""
@@ -263,7 +263,7 @@ def test_a_killed_worker(tmp_path):
     assert_same(resumed, expected)
 
 
-@pytest.mark.backend("jax", reason="a distribution of JAX")
+@pytest.mark.backend("jax", reason="keras.distribution needs JAX")
 @pytest.mark.parametrize(
     ("workers", "devices", "steps_per_execution"),
     [(1, 2, 1), (2, 1, 3)],
@@ -275,7 +275,7 @@ def test_data_parallel(workers, devices, steps_per_execution):
     assert_same(train(workers, *arguments, "--devices", devices), single)
 
 
-@pytest.mark.backend("jax", reason="a distribution of JAX")
+@pytest.mark.backend("jax", reason="keras.distribution needs JAX")
 def test_what_one_process_is_given_stops_both():
     """Neither waits for the other, and both say why."""
     processes = start(2, "--nan-for", 1, stderr=subprocess.PIPE)

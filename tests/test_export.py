@@ -82,7 +82,9 @@ def test_saved_model_is_as_small_as_the_student(distiller, tmp_path):
     assert size < 4 * distiller.student.count_params() + 3000
 
 
-@pytest.mark.backend("tensorflow", reason="needs litert-torch, or TensorFlow")
+@pytest.mark.backend(
+    "tensorflow", reason="Keras exports LiteRT from TensorFlow"
+)
 def test_litert(distiller, data, tmp_path):
     path = tmp_path / "student.tflite"
     distiller.export(path, format="litert", verbose=False)
@@ -100,7 +102,7 @@ def test_litert(distiller, data, tmp_path):
     )
 
 
-@pytest.mark.backend("tensorflow", reason="other backends need other packages")
+@pytest.mark.backend("tensorflow", reason="tf2onnx converts TensorFlow models")
 def test_onnx(distiller, data, tmp_path):
     path = tmp_path / "student.onnx"
     distiller.export(path, format="onnx", verbose=False)

@@ -309,7 +309,7 @@ def test_serialization(name):
     assert restored.get_config() == loss.get_config()
 
 
-@pytest.mark.backend("tensorflow", reason="counts traces of a tf.function")
+@pytest.mark.backend("tensorflow", reason="only TensorFlow has a tf.function")
 @pytest.mark.compiled
 def test_setting_the_temperature_needs_no_retrace():
     import tensorflow as tf

@@ -235,7 +235,9 @@ def test_a_geometric_mean_of_arithmetic_means_holds_at_one_temperature(members):
     ).averages_at_a_temperature
 
 
-@pytest.mark.backend("tensorflow", reason="the others run in program order")
+@pytest.mark.backend(
+    "tensorflow", reason="the others run in program order already"
+)
 @pytest.mark.compiled
 def test_members_run_one_after_another(data):
     """In a compiled step none begins before the one before it is done."""

@@ -55,7 +55,7 @@ def create(path, **kwargs):
 
 
 once = pytest.mark.backend(
-    "tensorflow", reason="the files do not know which backend labels"
+    "tensorflow", reason="the files do not depend on the backend"
 )
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_can_not_grow(tmp_path):
     or subprocess.run(
         ["unshare", "-rm", "true"], capture_output=True, check=False
     ).returncode,
-    reason="mounts a small file system of its own",
+    reason="needs `unshare` to mount a small file system",
 )
 def test_a_full_disk(tmp_path):
     """What was finished stays, and with more room the work goes on."""

@@ -437,7 +437,7 @@ def test_a_list_that_returns_probabilities_after_all(data, make_model):
     )
 
 
-@pytest.mark.backend("tensorflow", reason="tensors of strings")
+@pytest.mark.backend("tensorflow", reason="only TensorFlow has string tensors")
 def test_strings(data):
     _, y = data
     words = tf.constant([[word] for word in "abc" * 7 + "d"])

@@ -483,7 +483,7 @@ def test_other_orders_and_lengths_are_refused(tmp_path, data, make_model):
                 train(make_model, attached)
 
 
-@pytest.mark.backend("tensorflow", reason="the others have no strings")
+@pytest.mark.backend("tensorflow", reason="only TensorFlow has string tensors")
 def test_several_inputs_and_strings(tmp_path):
     """Every input counts in the fingerprint."""
     words = np.array([b"one", b"two", b"three", b"four"] * 5)
@@ -555,7 +555,9 @@ def test_another_process_can_be_given_it(tmp_path, data, make_model, top_k):
     assert_equal(other[:], expected)
 
 
-@pytest.mark.backend("jax", "torch", reason="`tf.data` has no pickles")
+@pytest.mark.backend(
+    "jax", "torch", reason="a tf.data.Dataset cannot be pickled"
+)
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_another_process_can_be_given_what_attach_returns(
     tmp_path, data, make_model, top_k
