@@ -32,7 +32,7 @@ speech: $(VENV)/examples.installed
 # The code blocks of a document build on each other: one process runs them all.
 PYTEST = python -m pytest -n 2 --dist loadfile
 
-# What other versions of the dependencies run.
+# What the next version of Keras runs.
 CORE := tests/losses tests/metrics tests/teachers $(wildcard tests/test_dist*.py)
 
 # What other backends run.
@@ -72,17 +72,16 @@ test-%: $(VENV)-%/test.installed
 	KERAS_BACKEND=$* OMP_NUM_THREADS=1 $(VENV)-$*/bin/$(PYTEST) -m slow \
 	    $(ARGS) tests/test_distribution.py
 
-# With the lowest version of each dependency that pyproject.toml allows.
+# The same as test, with the lowest version of each dependency.
 test-lowest: $(VENV)-lowest/test.installed
-	KERAS_BACKEND=tensorflow $(VENV)-lowest/bin/$(PYTEST) --compile $(ARGS) \
-	    $(CORE)
+	KERAS_BACKEND=tensorflow $(VENV)-lowest/bin/$(PYTEST) $(ARGS) $(TESTS)
 
 # With the next version of Keras in place of the installed one.
 test-nightly: $(VENV)/test.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --upgrade --no-deps --target build/keras-nightly --pre keras-nightly
 	KERAS_BACKEND=tensorflow PYTHONPATH=build/keras-nightly \
-	    $(BIN)/$(PYTEST) $(ARGS) $(CORE)
+	    $(BIN)/$(PYTEST) --compile $(ARGS) $(CORE)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check

@@ -13,6 +13,7 @@ from scipy.special import softmax
 import keras_distill
 import reference
 from keras_distill import metrics
+from keras_distill.backend.keras_internals import set_keras_mask
 from markers import float64
 
 SAMPLES, CLASSES = 40, 7
@@ -212,9 +213,7 @@ def test_positions_masks_and_weights(metric):
             outputs = keras.ops.convert_to_tensor(student)
             weights = np.ones((4, 3))
             if used_mask is not None:
-                keras.src.backend.set_keras_mask(
-                    outputs, keras.ops.convert_to_tensor(used_mask)
-                )
+                set_keras_mask(outputs, keras.ops.convert_to_tensor(used_mask))
                 weights = weights * used_mask
             if used_weight is not None:
                 weights = weights * np.reshape(used_weight, (4, -1))
