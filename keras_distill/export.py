@@ -1,4 +1,5 @@
 import importlib
+import os
 
 from keras_distill.validation import suggest
 
@@ -45,4 +46,5 @@ def export_student(student, filepath, format="tf_saved_model", **kwargs):
                 f'`format="{format}"` needs the package {package!r}, which is '
                 f"not installed. Run: pip install '{extra}'"
             ) from None
-    student.export(filepath, format=format, **kwargs)
+    # Keras 3.14 takes only a string for LiteRT.
+    student.export(os.fspath(filepath), format=format, **kwargs)

@@ -229,7 +229,7 @@ def test_a_store_that_is_there_is_not_touched(x, saved, tmp_path):
 
 
 def test_unbounded_collection_is_refused(tmp_path, saved):
-    endless = PeriodicImpulse(0, 1, data=[(0, np.zeros(6))])
+    endless = PeriodicImpulse(0, 1)
     with (
         pytest.raises(ValueError, match="bounded"),
         beam.Pipeline(options=PipelineOptions(**ALONE)) as pipeline,
