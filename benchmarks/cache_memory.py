@@ -17,7 +17,7 @@ import numpy as np
 
 import _measure
 import _networks
-from keras_distill.transfer.memory import estimate_bytes
+from keras_distill.data.cache import estimate_bytes
 
 FEATURES = 16
 CACHED, ON_THE_FLY, ESTIMATE = "cached", "on the fly", "estimate"
@@ -72,7 +72,7 @@ def measure_own_memory(arguments):
 def estimate(arguments):
     """Returns what `fit` expects, as a sample beside those of processes."""
     distiller, x, _ = make_training(arguments)
-    size = estimate_bytes(x, distiller._make_labeller())
+    size = estimate_bytes(x, distiller._make_predictor())
     return {"peak_bytes": size, "growth_bytes": size, "steps": 0}
 
 

@@ -104,11 +104,13 @@ def make_variant(variant, soft_targets, arguments):
         ]
     )
     if soft_targets is None:
-        model, y = _networks.compile_student(student), data.y
+        model, options = _networks.compile_student(student), {}
     else:
         model = _networks.make_distiller(student)
-        y = {"labels": data.y, "soft_targets": soft_targets}
-    return _networks.make_fit(model, data.x, y, batch_size=arguments.batch_size)
+        options = {"soft_targets": soft_targets}
+    return _networks.make_fit(
+        model, data.x, data.y, batch_size=arguments.batch_size, **options
+    )
 
 
 def measure_time(arguments):

@@ -90,8 +90,8 @@ def make_batches(images, targets, batch_size, steps, seed):
     Keras draws one progress bar for each pass, so this is one bar a training.
 
     Args:
-        images: Array of shape `(examples, ...)`.
-        targets: Array of as many labels.
+        images: Array of shape `(examples, ...)`, or `WithSoftTargets`.
+        targets: Array with a label for each image, or `None`.
         batch_size: Number of examples in a batch.
         steps: Number of batches. The examples are repeated as often as needed
             and shuffled anew each time.
@@ -100,8 +100,9 @@ def make_batches(images, targets, batch_size, steps, seed):
     Returns:
         A `tf.data.Dataset` of `steps` batches.
     """
-    examples = tf.data.Dataset.from_tensor_slices((images, targets))
-    examples = examples.shuffle(len(images), seed=seed).repeat()
+    parts = (images,) if targets is None else (images, targets)
+    examples = tf.data.Dataset.from_tensor_slices(parts)
+    examples = examples.shuffle(len(examples), seed=seed).repeat()
     return examples.batch(batch_size).take(steps)
 
 

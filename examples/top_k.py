@@ -198,7 +198,11 @@ def run_seed(seed, digits, arguments):
         student = build_student()
         student.set_weights(initial)
         batches = make_batches(
-            images, {"soft_targets": targets}, BATCH_SIZE, steps, seed
+            keras_distill.WithSoftTargets(images, targets),
+            None,
+            BATCH_SIZE,
+            steps,
+            seed,
         )
         distill(student, batches, arguments, f"Student, k = {k}")
         measured[str(k)] = measure(

@@ -281,13 +281,11 @@ def make_transfer_set(data, arguments, seed):
     """Returns batches of images, soft targets and the labels of a few."""
     labels = data["train_labels"]
     labelled = quickstart.pick_labelled(labels, arguments.labels, seed)
-    targets = {
-        "labels": quickstart.hide_labels(labels, labelled),
-        "soft_targets": data["soft_targets"],
-    }
     return make_batches(
-        data["train_images"],
-        targets,
+        keras_distill.WithSoftTargets(
+            data["train_images"], data["soft_targets"]
+        ),
+        quickstart.hide_labels(labels, labelled),
         quickstart.BATCH_SIZE,
         find_steps(arguments, data),
         seed,

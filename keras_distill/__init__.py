@@ -12,11 +12,12 @@ from keras_distill.report import Comparison
 from keras_distill.report import McNemarTest
 from keras_distill.report import ModelReport
 from keras_distill.report import compare
-from keras_distill.soft_targets import EnsembleTargets
-from keras_distill.soft_targets import TopKTargets
-from keras_distill.soft_targets import top_k_targets
 from keras_distill.summary import ComparisonSummary
 from keras_distill.summary import summarize
+from keras_distill.targets import EnsembleTargets
+from keras_distill.targets import TopKTargets
+from keras_distill.targets import WithSoftTargets
+from keras_distill.targets import top_k_targets
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.transfer.store import SoftTargetStore
 from keras_distill.version import __version__
@@ -32,6 +33,7 @@ __all__ = [
     "SoftTargetStore",
     "TemperatureSoftmax",
     "TopKTargets",
+    "WithSoftTargets",
     "__version__",
     "calibration",
     "compare",

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_distill.backend.keras_internals import find_origin
+from keras_distill.backend.keras_compat import find_origin
+from keras_distill.forward import is_softmax
+from keras_distill.forward import is_softmax_function
 from keras_distill.inference import predict_logits
-from keras_distill.logits import is_softmax
-from keras_distill.logits import is_softmax_function
 from keras_distill.validation import check_number
 
 __all__ = ["match_class_prior", "shift_class_bias"]

@@ -2,11 +2,10 @@ import keras
 
 
 class LogHyperparameters(keras.callbacks.Callback):
-    """Puts what a callback may change of a `Distiller` into its logs.
+    """Adds `alpha` and `temperature` to the logs at the end of an epoch.
 
-    At the end of an epoch: `alpha`, where there is a hard loss, and
-    `temperature`. `History`, `CSVLogger` and `TensorBoard` find them there,
-    as they do the learning rate of a `LearningRateScheduler`.
+    `History`, `CSVLogger` and `TensorBoard` find them in the logs, like the
+    learning rate of a `LearningRateScheduler`.
     """
 
     def on_epoch_end(self, epoch, logs=None):
@@ -14,13 +13,13 @@ class LogHyperparameters(keras.callbacks.Callback):
             logs.update(self.model.hyperparameters())
 
 
-class ReadFailures(keras.callbacks.Callback):
-    """Raises what the steps of an epoch have noted, at the end of it.
+class ReadReport(keras.callbacks.Callback):
+    """Raises an error at the end of an epoch with non-finite soft targets.
 
-    Before other callbacks take the epoch for done, and keep its weights.
+    It comes first, before other callbacks save the weights of the epoch.
 
     Args:
-        check: `BatchCheck`.
+        check: `StepCheck`.
     """
 
     def __init__(self, check):
@@ -28,7 +27,7 @@ class ReadFailures(keras.callbacks.Callback):
         self._check = check
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check.read()
+        self._check.finish()
 
 
 def prepend_callback(callback, callbacks):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_distill.backend import count_multiply_adds
+from keras_distill.backend import count_macs
 
 # For each model and batch size.
 _REPETITIONS = 100
@@ -103,7 +103,7 @@ def measure_multiply_adds(model, inputs):
             return model(x, training=False)
         return model(x)
 
-    return count_multiply_adds(call, inputs)
+    return count_macs(call, inputs)
 
 
 def _is_keras(model):

@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 from keras import ops
 
-from keras_distill.backend.keras_internals import flatten_layers
+from keras_distill.backend.keras_compat import flatten_layers
 
 
 def fingerprint_arrays(arrays):

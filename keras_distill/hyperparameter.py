@@ -1,47 +1,59 @@
+import typing
+
 import keras
+
+from keras_distill.backend import outside_of_functions
+from keras_distill.backend.keras_compat import in_stateless_scope
 
 
 class Hyperparameter:
-    """A scalar that may change during training without a retrace.
+    """A scalar that can change during training without a retrace.
 
-    The value lives in a non-trainable variable, so that a compiled training
-    step reads it anew in every batch. The variable belongs to no layer: it is
-    part of a configuration and not of the weights.
+    A compiled step reads it from a non-trainable variable. The variable belongs
+    to no layer: it is a part of the configuration and not of the weights.
 
     Args:
         name: Name of the argument that it holds, for error messages.
         value: Initial value.
         check: Function `(name, value) -> float` that returns the value, or
-            raises `ValueError` for one that is not allowed.
+            raises a `ValueError` if it is not allowed.
     """
 
     def __init__(self, name, value, check):
         self._name = name
         self._check = check
         self._value = check(name, value)
-        self.variable = keras.Variable(
-            self._value,
-            # Half precision would round a temperature, or overflow.
-            dtype="float64"
-            if keras.config.floatx() == "float64"
-            else "float32",
-            trainable=False,
-            name=name,
-        )
+        self._variable: typing.Any = None
 
     @property
-    def value(self):
-        """The present value, as a Python float."""
+    def value(self) -> float:
+        """The present value."""
         return self._value
 
-    def assign(self, value):
-        """Sets the value, from the next batch on.
+    @property
+    def variable(self):
+        """The scalar variable, which is created on first use."""
+        if self._variable is None:
+            # Half precision would round a temperature, or overflow.
+            wide = keras.config.floatx() == "float64"
+            with outside_of_functions():
+                self._variable = keras.Variable(
+                    self._value,
+                    dtype="float64" if wide else "float32",
+                    trainable=False,
+                    name=self._name,
+                )
+        return self._variable
 
-        Args:
-            value: Number, checked like the initial one.
+    def read(self):
+        """Returns the variable; or the value where none can be created."""
+        # A model of Keras that is compiled with a loss directly.
+        if self._variable is None and in_stateless_scope():
+            return self._value
+        return self.variable
 
-        Raises:
-            ValueError: If the value is not allowed.
-        """
+    def assign(self, value) -> None:
+        """Sets the value from the next batch on."""
         self._value = self._check(self._name, value)
-        self.variable.assign(self._value)
+        if self._variable is not None:
+            self._variable.assign(self._value)

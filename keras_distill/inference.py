@@ -5,14 +5,14 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend import compile_inference
-from keras_distill.backend.keras_internals import get_keras_mask
-from keras_distill.logits import call_model
-from keras_distill.logits import to_logits
-from keras_distill.logits import to_served_logits
-from keras_distill.losses import DistillationLoss
-from keras_distill.losses.temperature import check_temperature
+from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.data.batches import to_batches
+from keras_distill.forward import forward
+from keras_distill.forward import forward_served
 from keras_distill.teachers.ensemble import Ensemble
-from keras_distill.transfer.batches import to_batches
+from keras_distill.temperature import LOG_SMALLEST
+from keras_distill.temperature import check_temperature
+from keras_distill.temperature import to_logits
 
 
 def predict_logits(
@@ -93,19 +93,28 @@ def compile_logits(model, from_logits, temperature=1.0, served=False):
     def compute(inputs):
         if isinstance(model, Ensemble):
             outputs = model.compute_logits(inputs, temperature)
+            logits, mask = outputs, get_keras_mask(outputs)
         elif isinstance(model, keras.layers.Layer):
-            outputs = call_model(model, inputs, training=False)
+            if served:
+                outputs, logits, mask = forward_served(model, inputs)
+            else:
+                result = forward(model, inputs)
+                outputs, logits = result.outputs, result.logits[0]
+                mask = result.mask[0]
         else:
             outputs = model(inputs)
+            logits, mask = None, get_keras_mask(outputs)
         if keras.tree.is_nested(outputs):
             raise ValueError(
                 "Expected a model with one output. Received one with "
                 f"{len(keras.tree.flatten(outputs))}"
             )
-        find = to_served_logits if served else to_logits
-        logits = find(outputs, from_logits, DistillationLoss.student_log_zero)
+        if logits is None:
+            logits = (
+                outputs if from_logits else to_logits(outputs, LOG_SMALLEST)
+            )
         dtype = keras.backend.result_type(logits.dtype, "float32")
-        return ops.cast(logits, dtype), get_keras_mask(outputs)
+        return ops.cast(logits, dtype), mask
 
     known = isinstance(model, keras.layers.Layer)
     return compile_inference(compute, model.variables if known else [])

@@ -1,23 +1,16 @@
-"""Models with one output, a list of them, or a dict."""
+"""Models with one output, a list of outputs, or a dict of outputs."""
 
 import keras
 
-from keras_distill.soft_targets import map_outputs
+from keras_distill.targets import map_outputs
 
 
-def shapes_agree(first, second):
-    """Whether two shapes are equal, as far as their sizes are known."""
-    return len(first) == len(second) and all(
-        None in (a, b) or a == b for a, b in zip(first, second, strict=True)
-    )
-
-
-def name_outputs(outputs, output_names=None):
+def name_outputs(outputs, output_names=None) -> list:
     """Returns a name for each output, in flat order.
 
     Args:
-        outputs: One tensor, or a structure of them. The names of those in a
-            dict are its keys.
+        outputs: One tensor, or a structure of tensors. The names of outputs in
+            a dict are its keys.
         output_names: The names that the model itself gives, or `None`.
     """
     paths = [path for path, _ in keras.tree.flatten_with_path(outputs)]
@@ -30,31 +23,23 @@ def name_outputs(outputs, output_names=None):
 
 
 def find_output_names(model):
-    """Returns the names of a model's outputs before it has been called.
-
-    Args:
-        model: `keras.Model`.
-
-    Returns:
-        List of names as from `name_outputs`, or `None` where the outputs are
-        not known.
-    """
+    """Returns the names of the outputs of a model, or `None` if unknown."""
     if not getattr(model, "outputs", None):
         return None
-    # `outputs` is flat; `output` has the structure, where a model has it.
+    # `outputs` is flat. `output` has the structure, where a model has it.
     structure = getattr(model, "output", model.outputs)
     return name_outputs(structure, getattr(model, "output_names", None))
 
 
 def spread(entries, output_names, argument):
-    """Returns what an argument of `compile` has for each output.
+    """Returns the entry of an argument of `compile` for each output.
 
     Args:
-        entries: One entry, which is for every output; a dict of the outputs'
-            names; or a list with an entry for each. With one output a list is
-            one entry.
+        entries: One entry for all outputs; a dict with the names of outputs; or
+            a list with an entry for each output. With one output, a list is one
+            entry.
         output_names: One name for each output, in flat order.
-        argument: Name of the argument, for the messages.
+        argument: Name of the argument, for error messages.
 
     Returns:
         List of one entry for each output, `None` where there is none.
@@ -76,25 +61,27 @@ def spread(entries, output_names, argument):
     if len(entries) != count:
         raise ValueError(
             f"The student has {count} outputs, so `{argument}` as a list "
-            f"needs {count} entries, `None` for an output that is left out. "
+            f"needs {count} entries, `None` for an output without one. "
             f"Received: {len(entries)}"
         )
     return entries
 
 
-def flatten_like(outputs, **named):
-    """Returns what belongs to the outputs as a flat list in their order.
+def flatten_like(outputs, **named) -> list:
+    """Returns the parts of a structure in the flat order of the outputs.
 
     Args:
         outputs: The student's outputs.
-        **named: One structure of tensors (or of `TopKTargets` and the like),
-            under its name.
+        **named: One structure of tensors or `Targets`, under its name.
 
     Raises:
-        ValueError: If it has not one entry for each of the outputs.
+        ValueError: If it does not have one entry for each output.
     """
     ((name, structure),) = named.items()
-    received = keras.tree.flatten_with_path(map_outputs(_Leaf, structure))
+    leaves = map_outputs(_Leaf, structure)
+    if isinstance(leaves, _Leaf) and not keras.tree.is_nested(outputs):
+        return [leaves.content]
+    received = keras.tree.flatten_with_path(leaves)
     expected = keras.tree.flatten_with_path(outputs)
     if [path for path, _ in expected] != [path for path, _ in received]:
         raise ValueError(
@@ -105,7 +92,7 @@ def flatten_like(outputs, **named):
 
 
 class _Leaf:
-    """Keeps `keras.tree` from looking into what belongs to one output."""
+    """Hides the parts of one output from `keras.tree`."""
 
     def __init__(self, content):
         self.content = content

@@ -9,10 +9,10 @@ import numpy as np
 from keras import ops
 
 from keras_distill import cost
+from keras_distill.data.batches import to_batches
+from keras_distill.forward import serves_softer
 from keras_distill.inference import compile_logits
 from keras_distill.inference import show_progress
-from keras_distill.logits import serves_softer
-from keras_distill.losses.temperature import check_temperature
 from keras_distill.metrics import ExpectedCalibrationError
 from keras_distill.metrics import TeacherAgreement
 from keras_distill.metrics import TeacherKLDivergence
@@ -21,7 +21,7 @@ from keras_distill.tables import format_count
 from keras_distill.tables import format_markdown
 from keras_distill.tables import format_table
 from keras_distill.teachers.ensemble import Ensemble
-from keras_distill.transfer.batches import to_batches
+from keras_distill.temperature import check_temperature
 from keras_distill.validation import check_integer
 from keras_distill.validation import look_like_probabilities
 

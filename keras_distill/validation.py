@@ -150,6 +150,13 @@ def look_like_probabilities(rows):
     )
 
 
+def shapes_agree(first, second):
+    """Whether two shapes are equal, as far as their sizes are known."""
+    return len(first) == len(second) and all(
+        None in (a, b) or a == b for a, b in zip(first, second, strict=True)
+    )
+
+
 def suggest(name, known):
     """Returns a sentence with the name that was probably meant.
 

@@ -17,10 +17,14 @@ class Batches(keras.utils.PyDataset):
         self.parts = parts
 
     def __len__(self):
-        return -(-len(self.parts[0]) // BATCH)
+        return count_batches(self.parts)
 
     def __getitem__(self, index):
         return batch(self.parts, index)
+
+
+def count_batches(parts):
+    return -(-len(keras.tree.flatten(parts)[0]) // BATCH)
 
 
 def batch(parts, index):
@@ -30,7 +34,7 @@ def batch(parts, index):
 
 
 def generate(parts):
-    for index in range(-(-len(parts[0]) // BATCH)):
+    for index in range(count_batches(parts)):
         yield keras.tree.map_structure(np.asarray, batch(parts, index))
 
 
@@ -49,7 +53,7 @@ def as_arguments(kind, *parts):
         return {"x": dataset.batch(BATCH)}
     if kind == "PyDataset":
         return {"x": Batches(*parts)}
-    steps = -(-len(parts[0]) // BATCH)
+    steps = count_batches(parts)
     if len(parts) == 1:
         return {
             "x": ((each,) for each in generate(parts)),
@@ -121,32 +125,18 @@ def test_soft_targets_that_come_with_the_data(data, make_model, labels):
         as_arguments("arrays", x, y),
         labels=labels,
     )
-    targets = {"soft_targets": logits}
-    if labels:
-        targets["labels"] = y
+    inputs = keras_distill.WithSoftTargets(x, logits)
+    parts = (inputs, y) if labels else (inputs,)
     for kind in ("arrays", "tf.data", "PyDataset", "generator"):
         weights, _ = distill(
             make_model,
-            as_arguments(kind, x, targets),
+            as_arguments(kind, *parts),
             teacher=False,
             labels=labels,
         )
         np.testing.assert_allclose(
             weights, expected, rtol=1e-5, atol=1e-6, err_msg=kind
         )
-
-
-def test_logits_alone_as_y(data, make_model):
-    x, _ = data
-    logits = make_model(seed=5).predict(x, verbose=0)
-    expected, _ = distill(make_model, as_arguments("arrays", x), labels=False)
-    weights, _ = distill(
-        make_model,
-        as_arguments("arrays", x, logits),
-        teacher=False,
-        labels=False,
-    )
-    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_soft_targets_of_the_data_go_before_the_teacher(data, make_model):
@@ -158,7 +148,7 @@ def test_soft_targets_of_the_data_go_before_the_teacher(data, make_model):
     distiller = keras_distill.Distiller(student=make_model(), teacher=teacher)
     distiller.compile("sgd")
     logits = make_model(seed=5).predict(x, verbose=0)
-    history = distiller.fit(x, {"soft_targets": logits}, verbose=0)
+    history = distiller.fit(x, soft_targets=logits, verbose=0)
     assert set(history.history) == {"loss", "soft_loss", "temperature"}
 
 
@@ -197,9 +187,13 @@ def test_evaluation_with_soft_targets(data, make_model):
         alpha=0.8,
     )
     trained = distiller.fit(x, y, batch_size=BATCH, verbose=0).history
-    targets = {"labels": y, "soft_targets": teacher.predict(x, verbose=0)}
     logs = distiller.evaluate(
-        x, targets, batch_size=BATCH, verbose=0, return_dict=True
+        x,
+        y,
+        soft_targets=teacher.predict(x, verbose=0),
+        batch_size=BATCH,
+        verbose=0,
+        return_dict=True,
     )
     assert set(logs) == {"loss", "soft_loss", "hard_loss"}
     for name, value in logs.items():
@@ -259,7 +253,7 @@ def test_weights_and_masks_are_those_of_each_loss(cache):
     )
 
 
-def test_evaluation_weighs_or_refuses(data, make_model):
+def test_evaluation_with_weights(data, make_model):
     x, y = data
     distiller = keras_distill.Distiller(
         student=make_model(seed=1), teacher=make_model(seed=5)
@@ -272,10 +266,16 @@ def test_evaluation_weighs_or_refuses(data, make_model):
     )
     name = "teacher_kl_divergence"
     assert found[name] == pytest.approx(first[name], rel=1e-5)
-    with pytest.raises(ValueError, match="drops `sample_weight`"):
-        distiller.evaluate(x, sample_weight=weight, verbose=0)
-    with pytest.raises(ValueError, match="drops `sample_weight`"):
-        distiller.fit(x, validation_data=(x, None, weight), verbose=0)
+    # Keras drops the weights of data without a `y`.
+    unlabelled = distiller.evaluate(
+        x, sample_weight=weight, verbose=0, return_dict=True
+    )
+    assert unlabelled[name] == pytest.approx(first[name], rel=1e-5)
+    distiller.optimizer.learning_rate = 0.0
+    history = distiller.fit(
+        x, validation_data=(x, None, weight), verbose=0
+    ).history
+    assert history[f"val_{name}"] == pytest.approx([first[name]], rel=1e-5)
 
 
 def test_validation_data_in_a_list(data, make_model):

@@ -241,7 +241,7 @@ def test_two_outputs_with_soft_targets_and_weights(two_labels, structure):
     )
     history = distiller.fit(
         x,
-        {"soft_targets": v},
+        soft_targets=v,
         sample_weight=weight.astype("float32"),
         batch_size=len(x),
         verbose=0,
@@ -366,7 +366,7 @@ def test_weights_of_time_steps_beside_soft_targets():
     )
     history = distiller.fit(
         TOKENS,
-        {"soft_targets": v},
+        soft_targets=v,
         sample_weight=weight.astype("float32"),
         verbose=0,
     ).history

@@ -176,7 +176,8 @@ def test_the_optimizer_is_the_one_that_was_saved(
     distiller = make_distiller(student)
     distiller.compile("adam", auto_scale_loss=auto_scale_loss)
     x, _ = data
-    distiller.train_on_batch(x, {"soft_targets": np.zeros((len(x), 5), "f4")})
+    zeros = np.zeros((len(x), 5), "float32")
+    distiller.train_on_batch(keras_distill.WithSoftTargets(x, zeros))
     distiller.save(tmp_path / "distiller.keras")
     loaded = keras.models.load_model(tmp_path / "distiller.keras")
     assert type(loaded.optimizer) is type(distiller.optimizer)

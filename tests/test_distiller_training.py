@@ -196,8 +196,8 @@ def test_sample_weight(pair, data, through):
 def test_class_weight(pair, data, packed, one_hot, through):
     student, teacher, by_hand, logits = pair
     x, y = data
-    class_weight = {0: 2.0, 1: 0.5, 3: 0.0}
-    weight = np.array([class_weight.get(label, 1.0) for label in y])
+    class_weight = {0: 2.0, 1: 0.5, 2: 1.0, 3: 0.0, 4: 1.0}
+    weight = np.array([class_weight[label] for label in y])
     labels = np.eye(5, dtype="float32")[y] if one_hot else y
     loss = (
         keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -208,11 +208,11 @@ def test_class_weight(pair, data, packed, one_hot, through):
         student=student, teacher=None if packed else teacher
     )
     compile_distiller(distiller, loss=loss)
-    targets = {"labels": labels, "soft_targets": logits} if packed else labels
+    inputs = keras_distill.WithSoftTargets(x, logits) if packed else x
     if through == "array":
-        arguments = {"x": x, "y": targets, "batch_size": BATCH}
+        arguments = {"x": inputs, "y": labels, "batch_size": BATCH}
     else:
-        dataset = tf.data.Dataset.from_tensor_slices((x, targets))
+        dataset = tf.data.Dataset.from_tensor_slices((inputs, labels))
         arguments = {"x": dataset.batch(BATCH)}
     distiller.fit(
         **arguments, class_weight=class_weight, shuffle=False, verbose=0
@@ -252,7 +252,8 @@ def test_class_weight_does_not_weigh_the_validation(pair, data):
     compile_distiller(distiller, optimizer=keras.optimizers.SGD(0.0))
     history = distiller.fit(
         x,
-        {"labels": y, "soft_targets": logits},
+        y,
+        soft_targets=logits,
         class_weight={label: 7.0 for label in range(5)},
         validation_split=6 / 22,
         batch_size=16,

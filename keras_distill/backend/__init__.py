@@ -1,12 +1,14 @@
-"""The few lines that differ between the backends of Keras.
+"""The few functions that differ between the backends of Keras.
 
-Each module has what is named here, some of it from a module that two of them
-share; that of the present backend is used.
+`defaults.py` has all of them. The module of a backend has those that are
+different there.
 """
 
 import importlib
 
 import keras
+
+from keras_distill.backend import defaults
 
 _BACKENDS = ("jax", "tensorflow", "torch")
 
@@ -20,23 +22,26 @@ if _name not in _BACKENDS:
     )
 _backend = importlib.import_module(f"{__name__}.{_name}")
 
-CHECKS_LABELS = _backend.CHECKS_LABELS
-MultiWorkerFit = _backend.MultiWorkerFit
-NumericsError = _backend.NumericsError
-after = _backend.after
-call_step = _backend.call_step
-check_finite = _backend.check_finite
-compile_inference = _backend.compile_inference
-count_multiply_adds = _backend.count_multiply_adds
-has_several_processes = _backend.has_several_processes
-is_distributed = _backend.is_distributed
-is_ready = _backend.is_ready
-keeping_variables = _backend.keeping_variables
-makes_variables_in_steps = _backend.makes_variables_in_steps
-read_failure = _backend.read_failure
-run_step = _backend.run_step
-unscale_loss = _backend.unscale_loss
-without_gradient = _backend.without_gradient
 
-# Whether Keras feeds its steps from `tf.data`, whatever the data come as.
+def _find(name):
+    return getattr(_backend, name, None) or getattr(defaults, name)
+
+
+add_control_dependency = _find("add_control_dependency")
+call_step = _find("call_step")
+compile_inference = _find("compile_inference")
+count_macs = _find("count_macs")
+has_several_processes = _find("has_several_processes")
+is_concrete = _find("is_concrete")
+is_distributed = _find("is_distributed")
+is_free_to_read = _find("is_free_to_read")
+keeping_variables = _find("keeping_variables")
+makes_variables_in_steps = _find("makes_variables_in_steps")
+outside_of_functions = _find("outside_of_functions")
+run_step = _find("run_step")
+sum_over_replicas = _find("sum_over_replicas")
+unscale_loss = _find("unscale_loss")
+without_gradient = _find("without_gradient")
+
+# Whether Keras feeds its steps from `tf.data`, whatever type the data has.
 USES_TF_DATA = _name == "tensorflow"

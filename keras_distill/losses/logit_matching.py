@@ -1,8 +1,8 @@
 import keras
 from keras import ops
 
-from keras_distill.losses.distillation_loss import LOG_SMALLEST
 from keras_distill.losses.distillation_loss import DistillationLoss
+from keras_distill.temperature import LOG_SMALLEST
 
 
 def logit_matching(teacher_logits, student_logits, axis=-1):

@@ -2,42 +2,21 @@ import keras
 from keras import ops
 
 from keras_distill.losses.soft_target_loss import SoftTargetLoss
-from keras_distill.losses.temperature import soften
 
 
-def soft_target_crossentropy(
-    teacher_logits, student_logits, temperature=1.0, axis=-1
-):
-    """Crossentropy between two softmaxes at a temperature, times T^2.
+def crossentropy(log_p, student_logits, axis=-1):
+    """Returns `-sum_i p_i log q_i` with `q` the softmax of the logits.
 
-    With `p = softmax(v / T)` of the teacher's logits `v` and
-    `q = softmax(z / T)` of the student's logits `z`:
-
-        T^2 * -sum_i p_i log q_i
-
-    Its gradient in `z` is `T (q - p)` (Hinton, Vinyals and Dean, 2015,
-    equation 2, times T^2), which stays of the same size at every T, so that
-    soft and hard losses keep their balance (their section 2).
+    Its gradient in the logits is `q - p`.
 
     Args:
-        teacher_logits: Float tensor of shape `(..., classes)`.
-        student_logits: Tensor of the same shape and dtype.
-        temperature: Positive number or scalar tensor. Defaults to `1.0`.
+        log_p: Float tensor: the logarithms of the teacher's probabilities.
+        student_logits: Float tensor of the same shape.
         axis: Axis of the classes. Defaults to `-1`.
-
-    Returns:
-        Tensor of shape `(...)`, at least 0.
     """
-    soft_targets = ops.softmax(
-        soften(teacher_logits, temperature, axis), axis=axis
+    return ops.categorical_crossentropy(
+        ops.exp(log_p), student_logits, from_logits=True, axis=axis
     )
-    crossentropy = ops.categorical_crossentropy(
-        soft_targets,
-        soften(student_logits, temperature, axis),
-        from_logits=True,
-        axis=axis,
-    )
-    return crossentropy * temperature**2
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -99,7 +78,5 @@ class SoftTargetCrossentropy(SoftTargetLoss):
             the outputs differ in shape.
     """
 
-    def at_temperature(self, teacher_logits, student_logits, temperature):
-        return soft_target_crossentropy(
-            teacher_logits, student_logits, temperature, self.axis
-        )
+    def compare_distributions(self, log_p, student_logits):
+        return crossentropy(log_p, student_logits, self.axis)

@@ -2,44 +2,24 @@ import keras
 from keras import ops
 
 from keras_distill.losses.soft_target_loss import SoftTargetLoss
-from keras_distill.losses.temperature import soften
 
 
-def soft_target_kl_divergence(
-    teacher_logits, student_logits, temperature=1.0, axis=-1
-):
-    """Kullback-Leibler divergence of two softmaxes at a temperature, times T^2.
+def kl_divergence(log_p, log_q, axis=-1):
+    """Returns `sum_i p_i (log p_i - log q_i)` without cancellation.
 
-    With `p = softmax(v / T)` of the teacher's logits `v` and
-    `q = softmax(z / T)` of the student's logits `z`:
-
-        T^2 * sum_i p_i (log p_i - log q_i)
-
-    That is the crossentropy less the teacher's entropy, which no student
-    changes: the gradient in `z` is the same, `T (q - p)`. Both logarithms come
-    from log-softmax, so nothing is clipped, and where `p_i` is 0 the term is.
-    As `p` and `q` both sum to 1, `q_i - p_i` can be added to each term. None
-    is negative then, and no digits cancel where student and teacher agree.
+    `p` and `q` both sum to 1, so `q_i - p_i` can be added to each term. Then no
+    term is negative, and no digits cancel where `p` and `q` are close. Nothing
+    is clipped, and the term is 0 where `p_i` is 0.
 
     Args:
-        teacher_logits: Float tensor of shape `(..., classes)`.
-        student_logits: Tensor of the same shape and dtype.
-        temperature: Positive number or scalar tensor. Defaults to `1.0`.
+        log_p: Float tensor: logarithms of the teacher's probabilities.
+        log_q: Float tensor: logarithms of the student's probabilities.
         axis: Axis of the classes. Defaults to `-1`.
-
-    Returns:
-        Tensor of shape `(...)`, at least 0.
     """
-    log_p = ops.log_softmax(
-        soften(teacher_logits, temperature, axis), axis=axis
-    )
-    log_q = ops.log_softmax(
-        soften(student_logits, temperature, axis), axis=axis
-    )
     p = ops.exp(log_p)
     ratio = log_p - log_q
-    # p * ratio - p + q, where close to each other without a difference of the
-    # two. (There, as elsewhere `exp` would overflow.)
+    # Where p and q are close, p * ratio - p + q without the difference of the
+    # two. Elsewhere `exp` of this form would overflow.
     close = ratio > -1.0
     close_ratio = ops.where(close, ratio, 0.0)
     terms = ops.where(
@@ -47,7 +27,7 @@ def soft_target_kl_divergence(
         p * (close_ratio + ops.expm1(-close_ratio)),
         p * ratio - p + ops.exp(log_q),
     )
-    return ops.sum(terms, axis=axis) * temperature**2
+    return ops.sum(terms, axis=axis)
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -97,7 +77,6 @@ class SoftTargetKLDivergence(SoftTargetLoss):
             the outputs differ in shape.
     """
 
-    def at_temperature(self, teacher_logits, student_logits, temperature):
-        return soft_target_kl_divergence(
-            teacher_logits, student_logits, temperature, self.axis
-        )
+    def compare_distributions(self, log_p, student_logits):
+        log_q = ops.log_softmax(student_logits, axis=self.axis)
+        return kl_divergence(log_p, log_q, self.axis)

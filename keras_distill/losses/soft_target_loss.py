@@ -1,13 +1,9 @@
-from keras import ops
-
-from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.losses.distillation_loss import DistillationLoss
-from keras_distill.losses.temperature import check_temperature
-from keras_distill.losses.top_k import top_k_buckets
+from keras_distill.targets import DenseTargets
 
 
 class SoftTargetLoss(DistillationLoss):
-    """What the losses between distributions at a temperature share."""
+    """Base class of the losses between distributions at a temperature."""
 
     def __init__(
         self,
@@ -27,43 +23,34 @@ class SoftTargetLoss(DistillationLoss):
             name=name,
             dtype=dtype,
         )
-        self._temperature = Hyperparameter(
-            "temperature", temperature, check_temperature
-        )
+        self.temperature = temperature
 
-    @property
-    def temperature(self):
-        """The temperature, a float. Setting it needs no new `compile`.
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "compare" in vars(cls):
+            # A comparison of logits has no use for other targets.
+            compare_targets = DistillationLoss.compare_targets
+            setattr(cls, "compare_targets", compare_targets)  # noqa: B010
 
-        (On JAX so it is in a `Distiller`. Where another model is compiled with
-        this loss, its program keeps the temperature that it began with.)
-        """
-        return self._temperature.value
-
-    @temperature.setter
-    def temperature(self, value):
-        self._temperature.assign(value)
-
-    @property
-    def temperature_variable(self):
-        """The non-trainable scalar variable that holds the temperature."""
-        return self._temperature.variable
-
-    def compare(self, teacher_logits, student_logits):
-        temperature = ops.cast(self.temperature_variable, self.dtype)
-        return self.at_temperature(teacher_logits, student_logits, temperature)
-
-    def compare_top_k(self, targets, student_logits):
-        temperature = ops.cast(self.temperature_variable, self.dtype)
-        teacher_buckets, student_buckets = top_k_buckets(
-            targets, student_logits, temperature
-        )
-        # They are at the temperature already.
-        loss = self.at_temperature(teacher_buckets, student_buckets, 1.0)
+    def compare_targets(self, targets, student_logits):
+        temperature = self.temperature
+        log_p = targets.log_probabilities(temperature, self.axis)
+        logits = targets.project(student_logits, temperature, self.axis)
+        loss = self.compare_distributions(log_p, logits)
         return loss * temperature**2
 
-    def at_temperature(self, teacher_logits, student_logits, temperature):
-        """Returns the loss of each sample at the temperature."""
+    def compare(self, teacher_logits, student_logits):
+        return self.compare_targets(
+            DenseTargets(teacher_logits), student_logits
+        )
+
+    def compare_distributions(self, log_p, student_logits):
+        """Returns the loss of each sample without the factor T^2.
+
+        Args:
+            log_p: The logarithms of the teacher's probabilities.
+            student_logits: Logits of the student for the same events.
+        """
         raise NotImplementedError
 
     def get_config(self):

@@ -1,12 +1,12 @@
 import keras
 from keras import ops
 
-from keras_distill.backend.keras_internals import get_keras_mask
-from keras_distill.logits import to_logits
+from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.losses import DistillationLoss
+from keras_distill.losses.distillation_loss import require_served
 from keras_distill.metrics.weights import flatten_weighted
-from keras_distill.soft_targets import EnsembleTargets
-from keras_distill.soft_targets import is_compound
+from keras_distill.targets import as_targets
+from keras_distill.temperature import to_logits
 from keras_distill.validation import check_flag
 
 
@@ -14,13 +14,13 @@ from keras_distill.validation import check_flag
 class DistillationMetric(keras.metrics.Mean):
     """Base class of the metrics between a teacher's and a student's logits.
 
-    The teacher's outputs are `y_true`, the student's are `y_pred`; the result
-    is the mean over all samples (all positions, where the outputs have more
-    axes), with sample weights and Keras masks.
+    `y_true` is the teacher's outputs, and `y_pred` is the student's outputs.
+    The result is the mean over all samples, or over all positions if the
+    outputs have more axes. Sample weights and Keras masks are respected.
 
-    They go to `compile(distillation_metrics=[...])` of a `Distiller`, or to
-    `metrics` of a model that is trained on teacher logits. To write a metric
-    of your own, implement `measure`.
+    Pass the metrics to `compile(distillation_metrics=[...])` of a `Distiller`,
+    or to `metrics` of a model that is trained on a teacher's logits. To write
+    your own metric, implement `measure`.
 
     Example:
 
@@ -31,20 +31,21 @@ class DistillationMetric(keras.metrics.Mean):
 
     @keras.saving.register_keras_serializable()
     class LargestGap(keras_distill.metrics.DistillationMetric):
-        def measure(self, teacher, student_logits):
-            return ops.max(ops.abs(teacher - student_logits), axis=self.axis)
+        def measure(self, teacher_logits, student_logits):
+            gap = ops.abs(teacher_logits - student_logits)
+            return ops.max(gap, axis=self.axis)
 
     distiller.compile("adam", distillation_metrics=[LargestGap()])
     ```
 
     Args:
         from_logits: Whether the student's outputs are logits (`True`) or
-            probabilities. Defaults to `None`: in a `Distiller` as the
-            distillation loss of the output has it, elsewhere logits. Of a
-            model that ends in a recognised softmax a `Distiller` passes on
-            the logits in either case.
-        teacher_from_logits: The same for the teacher's. Defaults to `None`:
-            as `from_logits`.
+            probabilities (`False`). Defaults to `None`: in a `Distiller`, the
+            value of the distillation loss of the output; elsewhere, logits. In
+            a `Distiller`, the metric always gets the logits of a model that
+            ends in a recognized softmax.
+        teacher_from_logits: The same for the teacher's outputs. Defaults to
+            `None`, which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name of the metric.
         dtype: Dtype of the result. Defaults to `None`:
@@ -85,33 +86,52 @@ class DistillationMetric(keras.metrics.Mean):
             sample_weight: Optional weights of shape `(batch,)` or
                 `(batch, ...)`.
         """
+        y_true = keras.tree.map_structure(ops.convert_to_tensor, y_true)
         y_pred = ops.convert_to_tensor(y_pred)
         mask = get_keras_mask(y_pred)
-        if not is_compound(y_true):
-            y_true = _to_floats(
-                y_true,
-                self.teacher_from_logits is not False,
-                DistillationLoss.teacher_log_zero,
-            )
-        elif isinstance(y_true, EnsembleTargets) and not hasattr(
-            self, "temperature"
-        ):
-            y_true = y_true.logits
-        y_pred = _to_floats(
-            y_pred,
-            self.from_logits is not False,
-            DistillationLoss.student_log_zero,
+        if self.from_logits is False:
+            y_pred = to_logits(y_pred, DistillationLoss.student_log_zero)
+        targets = as_targets(y_true)
+        y_pred = require_served(
+            self.is_served_by(targets, y_pred.shape[self.axis]), y_pred
         )
-        values = self.measure(y_true, y_pred)
-        super().update_state(*flatten_weighted(values, sample_weight, mask))
+        self.update(targets, y_pred, sample_weight, mask)
 
-    def measure(self, teacher, student_logits):
+    def is_served_by(self, targets, num_classes):
+        """Whether targets hold at the temperature: a bool or a tensor."""
+        if not hasattr(self, "temperature"):
+            return True
+        return targets.serves(self.temperature, num_classes)
+
+    def update(self, targets, student_logits, sample_weight, mask):
+        """Adds `Targets` and the student's logits for a batch."""
+        # Half precision has too few digits to sum.
+        dtype = keras.backend.result_type(student_logits.dtype, "float32")
+        targets = targets.to_logits(
+            self.teacher_from_logits is not False,
+            DistillationLoss.teacher_log_zero,
+        ).cast(dtype)
+        values = self.measure_targets(targets, ops.cast(student_logits, dtype))
+        values, weights = flatten_weighted(values, sample_weight, mask)
+        super().update_state(values, weights)
+
+    def measure_targets(self, targets, student_logits):
         """Returns the value of each sample.
 
         Args:
-            teacher: Logits, a float tensor of shape `(batch, ..., classes)`;
-                or `TopKTargets`; or, if the metric has a `temperature`,
-                `EnsembleTargets`.
+            targets: `Targets` with logits.
+            student_logits: Float tensor of shape `(batch, ..., classes)`.
+
+        Returns:
+            Tensor of that shape without the axis of the classes.
+        """
+        return self.measure(targets.all_logits(), student_logits)
+
+    def measure(self, teacher_logits, student_logits):
+        """Returns the value of each sample.
+
+        Args:
+            teacher_logits: Float tensor of shape `(batch, ..., classes)`.
             student_logits: Float tensor of the same shape.
 
         Returns:
@@ -119,7 +139,7 @@ class DistillationMetric(keras.metrics.Mean):
         """
         raise NotImplementedError(
             f"{type(self).__name__} has to implement "
-            "`measure(teacher, student_logits)`."
+            "`measure(teacher_logits, student_logits)`."
         )
 
     def get_config(self):
@@ -129,10 +149,3 @@ class DistillationMetric(keras.metrics.Mean):
             "teacher_from_logits": self.teacher_from_logits,
             "axis": self.axis,
         }
-
-
-def _to_floats(outputs, from_logits, log_zero):
-    outputs = ops.convert_to_tensor(outputs)
-    logits = to_logits(outputs, from_logits, log_zero)
-    # Half precision has too few digits to sum.
-    return ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))

@@ -1,7 +1,8 @@
 import keras
 from keras import ops
 
-from keras_distill.backend.keras_internals import get_keras_mask
+from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.backend.keras_compat import set_direction
 from keras_distill.metrics.labels import to_class_ids
 from keras_distill.metrics.labels import to_probabilities
 from keras_distill.metrics.weights import flatten_weighted
@@ -115,7 +116,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             dtype=self.dtype,
             name="sums",
         )
-        self._direction = "down"
+        set_direction(self, "down")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.

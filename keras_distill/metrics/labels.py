@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_distill.logits import to_served_logits
-from keras_distill.losses.distillation_loss import LOG_SMALLEST
+from keras_distill.temperature import LOG_SMALLEST
+from keras_distill.temperature import to_logits
 
 
 def to_class_ids(y_true, y_pred):
@@ -44,11 +44,8 @@ def to_class_ids(y_true, y_pred):
 
 
 def to_probabilities(y_pred, from_logits):
-    """Returns the probabilities of all classes, in float32 or wider.
-
-    Of a model that ends in a `TemperatureSoftmax` they are those it serves.
-    """
-    logits = to_served_logits(y_pred, from_logits, LOG_SMALLEST)
-    logits = ops.convert_to_tensor(logits)
-    dtype = keras.backend.result_type(logits.dtype, "float32")
-    return ops.softmax(ops.cast(logits, dtype), axis=-1)
+    """Returns the probabilities of all classes, in float32 or wider."""
+    if not from_logits:
+        y_pred = to_logits(y_pred, LOG_SMALLEST)
+    dtype = keras.backend.result_type(y_pred.dtype, "float32")
+    return ops.softmax(ops.cast(y_pred, dtype), axis=-1)

@@ -1,18 +1,18 @@
 import keras
 from keras import ops
 
+from keras_distill.backend.keras_compat import set_direction
 from keras_distill.metrics.distillation_metric import DistillationMetric
-from keras_distill.outputs import shapes_agree
-from keras_distill.soft_targets import TopKTargets
 from keras_distill.validation import check_integer
+from keras_distill.validation import shapes_agree
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class TeacherAgreement(DistillationMetric):
-    """How often the student says the same as the teacher, right or wrong.
+    """How often student and teacher predict the same class.
 
-    The share of samples of which the teacher's most likely class is among the
-    `k` most likely ones of the student. It needs no labels.
+    The share of samples for which the teacher's most likely class is among the
+    `k` most likely classes of the student. It needs no labels.
 
     Example:
 
@@ -30,9 +30,9 @@ class TeacherAgreement(DistillationMetric):
     Args:
         k: Integer, at least 1. Defaults to `1`.
         from_logits: Whether the student's outputs are logits. Defaults to
-            `None`: in a `Distiller` as the loss has it, elsewhere `True`.
-        teacher_from_logits: The same for the teacher's. Defaults to `None`: as
-            `from_logits`.
+            `None`: in a `Distiller`, the value of the loss; elsewhere, `True`.
+        teacher_from_logits: The same for the teacher's outputs. Defaults to
+            `None`, which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"teacher_agreement"`, for `k` above 1
             with `"_top_k"`, such as `"teacher_agreement_top_5"`.
@@ -61,32 +61,25 @@ class TeacherAgreement(DistillationMetric):
             name = "teacher_agreement" + (f"_top_{k}" if k > 1 else "")
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
         self.k = k
-        self._direction = "up"
+        set_direction(self, "up")
 
-    def measure(self, teacher, student_logits):
+    def measure_targets(self, targets, student_logits):
         student_logits = ops.moveaxis(student_logits, self.axis, -1)
         check_integer("k", self.k, low=1, high=student_logits.shape[-1])
         # Of equal logits the first one counts, as in `argmax`.
         _, classes = ops.top_k(student_logits, self.k)
-        of_teacher = _most_likely(teacher, self.axis)
-        if not shapes_agree(of_teacher.shape, classes.shape[:-1]):
+        expected = targets.most_likely(self.axis)
+        if not shapes_agree(expected.shape, classes.shape[:-1]):
             raise ValueError(
                 "Expected the outputs of teacher and student to have the same "
-                f"shape. Received: {tuple(of_teacher.shape)} teacher's "
-                f"classes for {tuple(classes.shape[:-1])} of the student"
+                f"shape. Received: {tuple(expected.shape)} classes of the "
+                f"teacher for {tuple(classes.shape[:-1])} of the student"
             )
         agrees = ops.equal(
-            ops.expand_dims(ops.cast(of_teacher, "int32"), -1),
+            ops.expand_dims(ops.cast(expected, "int32"), -1),
             ops.cast(classes, "int32"),
         )
         return ops.cast(ops.any(agrees, axis=-1), student_logits.dtype)
 
     def get_config(self):
         return {**super().get_config(), "k": self.k}
-
-
-def _most_likely(teacher, axis):
-    """Returns the teacher's most likely class of each sample."""
-    if isinstance(teacher, TopKTargets):
-        return teacher.classes[..., 0]
-    return ops.argmax(teacher, axis=axis)

@@ -1,22 +1,24 @@
 import keras
+from keras import ops
 
-from keras_distill.losses import SoftTargetKLDivergence
-from keras_distill.losses.temperature import check_temperature
+from keras_distill.backend.keras_compat import set_direction
+from keras_distill.losses.soft_target_kl_divergence import kl_divergence
 from keras_distill.metrics.distillation_metric import DistillationMetric
+from keras_distill.temperature import check_temperature
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class TeacherKLDivergence(DistillationMetric):
-    """How far the student's probabilities are from the teacher's.
+    """Divergence of the student's probabilities from the teacher's.
 
     With p and q the softmax of the teacher's and of the student's logits at
     temperature T, the mean of
 
         sum_i p_i (log p_i - log q_i)
 
-    in nats: 0 where they are equal. It is `SoftTargetKLDivergence` without its
-    factor T^2, which makes gradients comparable and values not. Of
-    `TopKTargets` it compares the k classes and the rest.
+    in nats. It is 0 where both are equal. `SoftTargetKLDivergence` is the same
+    times T^2, a factor that makes gradients comparable, but not values. For
+    `TopKTargets` the metric compares the k classes and the rest.
 
     Example:
 
@@ -30,13 +32,13 @@ class TeacherKLDivergence(DistillationMetric):
     ```
 
     Args:
-        temperature: Positive float. Defaults to `1.0`: how the student is
-            served. The teacher's mean of an arithmetic `Ensemble` and
-            `TopKTargets` hold at the temperatures they were made for.
+        temperature: Positive float. Defaults to `1.0`, the temperature at
+            which the student is served. `TopKTargets` and the arithmetic mean
+            of an `Ensemble` hold only at the temperatures they were made for.
         from_logits: Whether the student's outputs are logits. Defaults to
-            `None`: in a `Distiller` as the loss has it, elsewhere `True`.
-        teacher_from_logits: The same for the teacher's. Defaults to `None`: as
-            `from_logits`.
+            `None`: in a `Distiller`, the value of the loss; elsewhere, `True`.
+        teacher_from_logits: The same for the teacher's outputs. Defaults to
+            `None`, which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"teacher_kl_divergence"`.
         dtype: Dtype of the result. Defaults to `None`:
@@ -60,18 +62,19 @@ class TeacherKLDivergence(DistillationMetric):
     ):
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
         self._temperature = check_temperature("temperature", temperature)
-        self._loss = SoftTargetKLDivergence(
-            self.temperature, axis=axis, reduction=None
-        )
-        self._direction = "down"
+        set_direction(self, "down")
 
     @property
     def temperature(self):
-        """The temperature. Fixed: another one is another metric."""
+        """The temperature. It is fixed."""
         return self._temperature
 
-    def measure(self, teacher, student_logits):
-        return self._loss(teacher, student_logits) / self.temperature**2
+    def measure_targets(self, targets, student_logits):
+        targets.check(student_logits.shape, self.axis)
+        log_p = targets.log_probabilities(self.temperature, self.axis)
+        logits = targets.project(student_logits, self.temperature, self.axis)
+        log_q = ops.log_softmax(logits, axis=self.axis)
+        return kl_divergence(log_p, log_q, self.axis)
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}

@@ -1,8 +1,6 @@
 import numpy as np
 from keras import ops
 
-from keras_distill.losses.temperature import check_temperature
-from keras_distill.losses.temperature import soften
 from keras_distill.plots.style import FAINT
 from keras_distill.plots.style import INK
 from keras_distill.plots.style import check_labels
@@ -11,6 +9,8 @@ from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
 from keras_distill.plots.style import get_colormap
+from keras_distill.temperature import check_temperature
+from keras_distill.temperature import soften
 
 
 def mean_soft_targets(logits, labels, temperature):

@@ -1,7 +1,7 @@
 import math
 
-from keras_distill.losses.temperature import check_temperature
 from keras_distill.plots.series import draw_series
+from keras_distill.temperature import check_temperature
 
 
 def error_against_temperature(errors, ylabel="test errors", ax=None):

@@ -1,7 +1,6 @@
 import numpy as np
 from keras import ops
 
-from keras_distill.losses.temperature import soften
 from keras_distill.plots.style import COLORS
 from keras_distill.plots.style import INK
 from keras_distill.plots.style import check_labels
@@ -9,6 +8,7 @@ from keras_distill.plots.style import check_logits
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
+from keras_distill.temperature import soften
 from keras_distill.validation import check_temperatures
 
 # More of them would run into each other.

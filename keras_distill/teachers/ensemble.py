@@ -3,19 +3,19 @@ import typing
 import keras
 from keras import ops
 
-from keras_distill.backend import after
-from keras_distill.backend.keras_internals import get_keras_mask
-from keras_distill.backend.keras_internals import set_keras_mask
-from keras_distill.logits import call_model
-from keras_distill.logits import mark
-from keras_distill.logits import to_logits
-from keras_distill.losses.distillation_loss import LOG_SMALLEST
-from keras_distill.losses.temperature import soften
+from keras_distill.backend import add_control_dependency
+from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.backend.keras_compat import set_keras_mask
+from keras_distill.forward import Forward
+from keras_distill.forward import forward
 from keras_distill.outputs import flatten_like
-from keras_distill.outputs import shapes_agree
+from keras_distill.temperature import LOG_SMALLEST
+from keras_distill.temperature import soften
+from keras_distill.temperature import to_logits
 from keras_distill.validation import check_axis
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_number
+from keras_distill.validation import shapes_agree
 
 _COMBINATIONS = ("arithmetic", "geometric")
 # The logarithm of a weight of 0: such a member adds nothing.
@@ -191,25 +191,25 @@ class Ensemble(keras.Model):
         inputs,
         temperature=1.0,
         from_logits=None,
-        look=None,
+        inspect=None,
         axis=None,
     ):
-        """Returns logits that mean the ensemble at a temperature.
+        """Returns the logits of the ensemble at a temperature.
 
         Args:
             inputs: Inputs of the members.
             temperature: Positive number or scalar tensor, at which the
-                members' probabilities are averaged, or a function that takes a
-                member's outputs and returns a list of one for each. A
+                members' probabilities are averaged; or a function from a
+                member's outputs to a list of these, one for each output. A
                 geometric mean is the same at each temperature. Defaults to
                 `1.0`.
-            from_logits: Replaces that of the ensemble. Defaults to `None`.
-            look: Function `(outputs, from_logits, axis)` that is shown each
-                output of each member. Defaults to `None`.
-            axis: Function that takes a member's outputs and returns a list of
-                the axes of the classes that are asked for, with `None` where
-                any will do: those of the losses, or of the ensemble that this
-                is a member of. Defaults to `None`: those of this ensemble.
+            from_logits: Replaces the `from_logits` of the ensemble. Defaults
+                to `None`.
+            inspect: Function `(outputs, axis)` that gets each output that is
+                taken for logits. Defaults to `None`.
+            axis: Function from a member's outputs to a list with the requested
+                axis of the classes of each output, `None` where any axis will
+                do. Defaults to `None`: the axis of this ensemble.
 
         Returns:
             Logits `v`, in the structure of a member's outputs, such that
@@ -224,38 +224,51 @@ class Ensemble(keras.Model):
         if axis is None:
             axis = self._list_own_axes
         means: list = []
-        structure: typing.Any = None
+        first: typing.Any = None
         for position, model in enumerate(self.models):
-            # Not before the last member is done, or the activations of all
-            # members are in memory at once.
-            outputs = _call_member(
-                model, after(means, inputs), temperature, axis
+            # Without it, the activations of all members are in memory at once.
+            member = _call_member(
+                model,
+                add_control_dependency(means, inputs),
+                temperature,
+                axis,
             )
-            if structure is None:
-                structure = outputs
-                means = [None] * len(keras.tree.flatten(outputs))
+            if first is None:
+                first = member
+                count = len(member.logits)
+                means = [None] * count
                 temperatures = (
-                    temperature(outputs)
+                    temperature(member.outputs)
                     if callable(temperature)
-                    else [temperature] * len(means)
+                    else [temperature] * count
                 )
-                wanted = axis(outputs)
-            flat = flatten_like(structure, outputs_of_a_member=outputs)
-            axes = list(map(self._find_axis, wanted, flat))
-            for output, its_axis in zip(flat, axes, strict=True):
-                if look:
-                    look(output, from_logits, its_axis)
-            means = [
-                self._add(position, inputs, *each, from_logits)
-                for each in zip(means, flat, temperatures, axes, strict=True)
-            ]
-        for mean, first in zip(
-            means, keras.tree.flatten(structure), strict=True
-        ):
-            set_keras_mask(mean, get_keras_mask(first))
-            # Logits from here on, whatever the members' outputs were.
-            mark(mean, ops.copy(mean))
-        return keras.tree.pack_sequence_as(structure, means)
+                requested = axis(member.outputs)
+            outputs = flatten_like(
+                first.outputs, outputs_of_a_member=member.outputs
+            )
+            axes = list(map(self._find_axis, requested, outputs))
+            for number, output in enumerate(outputs):
+                logits = member.logits[number]
+                if logits is None:
+                    _check_dtype(output, position)
+                    if inspect and from_logits:
+                        inspect(output, axes[number])
+                    logits = (
+                        output
+                        if from_logits
+                        else to_logits(output, LOG_SMALLEST)
+                    )
+                means[number] = self._add(
+                    position,
+                    inputs,
+                    means[number],
+                    logits,
+                    temperatures[number],
+                    axes[number],
+                )
+        for mean, mask in zip(means, first.mask, strict=True):
+            set_keras_mask(mean, mask)
+        return keras.tree.pack_sequence_as(first.outputs, means)
 
     def _list_own_axes(self, outputs):
         return [self.axis for _ in keras.tree.flatten(outputs)]
@@ -274,17 +287,8 @@ class Ensemble(keras.Model):
             )
         return self.axis
 
-    def _add(
-        self, position, inputs, mean, outputs, temperature, axis, from_logits
-    ):
+    def _add(self, position, inputs, mean, logits, temperature, axis):
         """Adds one output of one member to the running mean."""
-        if not keras.backend.is_float_dtype(outputs.dtype):
-            raise ValueError(
-                "Expected floating point outputs of each member. "
-                f"Received: dtype={outputs.dtype} of member {position}. Does "
-                "it return class ids?"
-            )
-        logits = to_logits(outputs, from_logits, LOG_SMALLEST)
         logits = ops.cast(logits, keras.config.floatx())
         weight = self._weight(position, inputs, len(logits.shape))
         if self.combine == "geometric":
@@ -333,13 +337,29 @@ class Ensemble(keras.Model):
         return cls(**{**config, "models": models})
 
 
-def _call_member(model, inputs, temperature, axis):
+def _call_member(model, inputs, temperature, axis) -> Forward:
     if isinstance(model, Ensemble):
-        # The mean of its own members is one at this temperature, too.
-        return model.compute_logits(inputs, temperature, axis=axis)
-    if isinstance(model, keras.layers.Layer):
-        return call_model(model, inputs, training=False)
-    return model(inputs)
+        # The mean of its members at the same temperature.
+        outputs = model.compute_logits(inputs, temperature, axis=axis)
+        logits = tuple(keras.tree.flatten(outputs))
+    elif isinstance(model, keras.layers.Layer):
+        return forward(model, inputs, training=False)
+    else:
+        outputs = model(inputs)
+        logits = (None,) * len(keras.tree.flatten(outputs))
+    masks = tuple(map(get_keras_mask, keras.tree.flatten(outputs)))
+    return Forward(outputs, logits, {}, masks)
+
+
+def _check_dtype(output, position):
+    if not keras.backend.is_float_dtype(
+        keras.backend.standardize_dtype(output.dtype)
+    ):
+        raise ValueError(
+            "Expected floating point outputs of each member. "
+            f"Received: dtype={output.dtype} of member {position}. Does it "
+            "return class ids?"
+        )
 
 
 def _check_members(models):

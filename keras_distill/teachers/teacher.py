@@ -4,17 +4,17 @@ import keras
 from keras import ops
 
 from keras_distill.backend import without_gradient
-from keras_distill.backend.keras_internals import flatten_layers
-from keras_distill.backend.keras_internals import infer_outputs
-from keras_distill.backend.keras_internals import list_own_weights
+from keras_distill.backend.keras_compat import flatten_layers
+from keras_distill.backend.keras_compat import infer_outputs
+from keras_distill.backend.keras_compat import list_own_weights
 from keras_distill.fingerprints import fingerprint_model
-from keras_distill.logits import are_marked
-from keras_distill.logits import call_model
-from keras_distill.logits import mark
-from keras_distill.logits import to_logits
+from keras_distill.forward import ends_linearly
+from keras_distill.forward import forward
 from keras_distill.outputs import name_outputs
-from keras_distill.outputs import shapes_agree
+from keras_distill.targets import DenseTargets
+from keras_distill.targets import as_targets
 from keras_distill.teachers.ensemble import Ensemble
+from keras_distill.validation import shapes_agree
 
 
 class Teacher:
@@ -33,13 +33,13 @@ class Teacher:
     """
 
     def __init__(self, teacher):
-        self._is_list = isinstance(teacher, (list, tuple))
-        if self._is_list and not teacher:
+        self.is_list = isinstance(teacher, (list, tuple))
+        if self.is_list and not teacher:
             raise ValueError(
                 "Expected `teacher` to be a list of at least one model. "
                 f"Received: teacher={teacher!r}"
             )
-        self.given = Ensemble(teacher) if self._is_list else teacher
+        self.given = Ensemble(teacher) if self.is_list else teacher
         if isinstance(teacher, type) or not callable(self.given):
             raise ValueError(
                 "Expected `teacher` to be a `keras.Model`, a callable that "
@@ -53,7 +53,7 @@ class Teacher:
         ):
             raise ValueError(
                 "Expected `teacher` to be the model itself: "
-                f"`{teacher.__name__}` returns arrays and can not be a part of "
+                f"`{teacher.__name__}` returns arrays and cannot be a part of "
                 f"a training step. Received: teacher={teacher!r}"
             )
 
@@ -102,6 +102,10 @@ class Teacher:
                 return model.outputs
         return None
 
+    def ends_linearly(self) -> bool:
+        """Whether its outputs are known to be logits."""
+        return not self.is_ensemble and ends_linearly(self.given)
+
     def variables(self):
         """Lists the variables of these models."""
         variables = {
@@ -136,18 +140,6 @@ class Teacher:
             return None
         models = getattr(self.given, "models", [self.given])
         return [weight for model in models for weight in model.weights]
-
-    def from_logits(self, distillation):
-        """Returns what the losses say that the members of a list return.
-
-        Args:
-            distillation: `Distillation`.
-
-        Returns:
-            Whether it is logits, where no softmax is found. `None` of anything
-            else than a list, which has a flag of its own or needs none.
-        """
-        return distillation.teacher_from_logits if self._is_list else None
 
     def list_shared_weights(self, student):
         """Lists the paths of the weights that training `student` changes."""
@@ -194,45 +186,42 @@ class Teacher:
                 stacklevel=4,
             )
 
-    def __call__(self, inputs, distillation, output_names, look=None):
-        """Returns the teacher's outputs, out of reach of any gradient.
+    def compute_targets(self, inputs, objective, output_names, inspect=None):
+        """Returns the `Targets` of each output, without a gradient.
 
         Args:
             inputs: A batch of inputs.
-            distillation: The `Distillation` that will compare the outputs. An
-                ensemble is averaged at its temperature.
+            objective: The `Objective` that will use them. An ensemble is
+                averaged at its temperature.
             output_names: Names of the student's outputs, or `None`.
-            look: Function `(outputs, from_logits, axis)` that is shown what
-                the members of an ensemble return, or `None`.
-
-        Returns:
-            Outputs in the teacher's structure, as `to_logits` takes them.
+            inspect: Function `(outputs, axis)` that gets the outputs of
+                ensemble members that are taken for logits, or `None`.
         """
         with without_gradient():
-            outputs = self._call(inputs, distillation, output_names, look)
-        return keras.tree.map_structure(_stop_gradient, outputs)
+            return self._compute(inputs, objective, output_names, inspect)
 
-    def _call(self, inputs, distillation, output_names, look):
+    def _compute(self, inputs, objective, output_names, inspect):
         if self.is_ensemble:
-
-            def temperatures_of(outputs):
-                names = name_outputs(outputs, output_names)
-                return distillation.temperatures(names)
-
-            def axes_of(outputs):
-                names = name_outputs(outputs, output_names)
-                return distillation.axes(names)
-
-            return self.given.compute_logits(
+            logits = self.given.compute_logits(
                 inputs,
-                temperatures_of,
-                self.from_logits(distillation),
-                look,
-                axes_of,
+                lambda outputs: objective.ensemble_temperatures(
+                    name_outputs(outputs, output_names)
+                ),
+                objective.teacher_from_logits() if self.is_list else None,
+                inspect,
+                lambda outputs: objective.ensemble_axes(
+                    name_outputs(outputs, output_names)
+                ),
             )
-        if isinstance(self.given, keras.layers.Layer):
-            return call_model(self.given, inputs, training=False)
-        return self.given(inputs)
+            return keras.tree.map_structure(_stop_dense, logits)
+        if not isinstance(self.given, keras.layers.Layer):
+            return keras.tree.map_structure(_stop_unknown, self.given(inputs))
+        result = forward(self.given, inputs, training=False)
+        if not keras.tree.is_nested(result.outputs):
+            return _stop(result.outputs, result.logits[0])
+        flat = keras.tree.flatten(result.outputs)
+        targets = list(map(_stop, flat, result.logits))
+        return keras.tree.pack_sequence_as(result.outputs, targets)
 
 
 def _is_known(model):
@@ -244,11 +233,25 @@ def _is_known(model):
     )
 
 
-def _stop_gradient(outputs):
-    stopped = ops.stop_gradient(outputs)
-    if are_marked(outputs):
-        mark(stopped, ops.stop_gradient(to_logits(outputs)))
-    return stopped
+def _stop(output, logits):
+    """Returns the `Targets` of an output, whose logits may be `None`."""
+    return _stop_unknown(output) if logits is None else _stop_dense(logits)
+
+
+def _stop_dense(logits):
+    return DenseTargets(_widen(ops.stop_gradient(logits)))
+
+
+def _stop_unknown(output):
+    return as_targets(_widen(ops.stop_gradient(output)))
+
+
+def _widen(output):
+    """Returns half precision as float32, which NumPy and the losses need."""
+    dtype = keras.backend.standardize_dtype(output.dtype)
+    if dtype in ("float16", "bfloat16"):
+        return ops.cast(output, "float32")
+    return output
 
 
 def _check_outputs(teacher_outputs, student_outputs):

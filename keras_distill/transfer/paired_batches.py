@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 
-from keras_distill.backend.keras_internals import can_convert_arrays
-from keras_distill.transfer.batches import is_endless
-from keras_distill.transfer.batches import to_floatx
+from keras_distill.backend.keras_compat import can_convert_arrays
+from keras_distill.data.batches import is_endless
+from keras_distill.data.batches import join_soft_targets
+from keras_distill.data.batches import refuse_soft_targets
+from keras_distill.data.batches import to_floatx
 from keras_distill.transfer.shards import refuse
-from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
 
 _FIT_BATCH_SIZE = 32
@@ -50,6 +51,7 @@ class PairedBatches(keras.utils.PyDataset):
                 f"Received: {data!r}"
             )
         self._count = self._batches.num_batches
+        refuse_soft_targets(self._batches[0])
         first, *_ = keras.utils.unpack_x_y_sample_weight(self._batches[0])
         flat = keras.tree.flatten(first)
         # All batches but the last are as large.
@@ -89,8 +91,7 @@ class PairedBatches(keras.utils.PyDataset):
         if differ.any():
             refuse(position + int(np.argmax(differ)))
         soft_targets = keras.tree.pack_sequence_as(self._decoded, flat)
-        y = pack_targets(y, soft_targets)
-        return (x, y) if sample_weight is None else (x, y, sample_weight)
+        return join_soft_targets(x, y, sample_weight, soft_targets)
 
     def on_epoch_begin(self):
         if isinstance(self._batches, keras.utils.PyDataset):

@@ -5,12 +5,13 @@ import typing
 import keras
 import tensorflow as tf
 
-from keras_distill.backend.keras_internals import are_dense
-from keras_distill.backend.keras_internals import can_convert_arrays
-from keras_distill.backend.keras_internals import get_data_adapter
-from keras_distill.transfer.batches import is_endless
+from keras_distill.backend.keras_compat import are_dense
+from keras_distill.backend.keras_compat import can_convert_arrays
+from keras_distill.backend.keras_compat import get_data_adapter
+from keras_distill.data.batches import is_endless
+from keras_distill.data.batches import join_soft_targets
+from keras_distill.data.batches import refuse_soft_targets
 from keras_distill.transfer.shards import refuse
-from keras_distill.transfer.targets import pack_targets
 from keras_distill.validation import check_integer
 
 # Examples that come one by one are paired in batches of this size.
@@ -243,8 +244,8 @@ def pair(examples, view, find, decoded, compared=None, end=None):
             done.append(_call_if(tf.equal(number + 1, length), end))
         with tf.control_dependencies(done):
             flat = [tf.identity(tensor) for tensor in flat]
-        y = pack_targets(y, keras.tree.pack_sequence_as(decoded, flat))
-        joined = (x, y) if sample_weight is None else (x, y, sample_weight)
+        soft_targets = keras.tree.pack_sequence_as(decoded, flat)
+        joined = join_soft_targets(x, y, sample_weight, soft_targets)
         return (number + 1, position + count, start, *found), joined
 
     zero = tf.constant(0, tf.int64)
@@ -371,6 +372,7 @@ def _list_sizes(shape, batched):
 
 def _as_tuples(dataset):
     """Returns a dataset whose elements are tuples of one to three."""
+    refuse_soft_targets(dataset.element_spec)
     if isinstance(dataset.element_spec, tuple):
         return dataset
     return dataset.map(_unpack)

@@ -6,15 +6,15 @@ import keras
 from keras import ops
 
 from keras_distill.losses import SoftTargetCrossentropy
-from keras_distill.losses.composition import Distillation
-from keras_distill.soft_targets import TARGET_DTYPES
-from keras_distill.soft_targets import top_k_targets
+from keras_distill.objective import Objective
+from keras_distill.step_check import StepCheck
+from keras_distill.step_check import warn_of_probabilities
+from keras_distill.targets import TARGET_DTYPES
+from keras_distill.targets import top_k_targets
 from keras_distill.teachers.ensemble import Ensemble
+from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer import shards
-from keras_distill.transfer.checks import BatchCheck
-from keras_distill.transfer.labeller import Labeller
-from keras_distill.transfer.labeller import standardize
 from keras_distill.transfer.records import RecordFormat
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
@@ -77,9 +77,9 @@ class Recording:
             teacher_from_logits=from_logits,
             axis=self._axis,
         )
-        self._distillation = Distillation(loss)
-        self._labeller = Labeller(
-            self.teacher, self._distillation, None, finish=self._finish
+        self._objective = Objective(loss, None, 1.0, False, None)
+        self._predictor = TargetPredictor(
+            self.teacher, self._objective, None, finish=self._finish
         )
 
     @functools.cached_property
@@ -100,24 +100,29 @@ class Recording:
             UserWarning: If the outputs look like probabilities, and are taken
                 for logits.
         """
-        check = BatchCheck({"teacher": "Pass `from_logits=False` to `create`"})
+        check = StepCheck()
 
-        def look_and_finish(outputs):
-            if not self.teacher.is_ensemble:
-                check.look("teacher", outputs, self._from_logits, self._axis)
-            return self._finish(outputs)
+        def inspect_and_finish(target):
+            raw = target.raw_outputs()
+            if self._from_logits and raw is not None:
+                check.inspect("teacher", raw, self._axis)
+            return self._finish(target)
 
-        looking = Labeller(
-            self.teacher, self._distillation, None, check, look_and_finish
+        inspecting = TargetPredictor(
+            self.teacher, self._objective, None, check, inspect_and_finish
         )
-        outputs = looking(
+        outputs = inspecting(
             keras.tree.map_structure(
                 lambda each: ops.convert_to_tensor(each[:_EXAMPLES_TO_INSPECT]),
                 inputs,
             ),
             training=False,
         )
-        check.warn_once()
+        warn_of_probabilities(
+            "teacher",
+            check.deviation("teacher"),
+            {"teacher": "Pass `from_logits=False` to `create`"},
+        )
         return RecordFormat.of(
             keras.tree.map_structure(ops.convert_to_numpy, outputs),
             self._dtype,
@@ -131,7 +136,7 @@ class Recording:
         Args:
             inputs: Tensors of TensorFlow.
         """
-        return self._labeller.predict_on_batch(
+        return self._predictor.predict_on_batch(
             keras.tree.map_structure(ops.convert_to_tensor, inputs)
         )
 
@@ -169,12 +174,10 @@ class Recording:
             or shards.choose_shard_size(format.record.itemsize, batch_size),
         }
 
-    def _finish(self, outputs):
-        logits = standardize(
-            outputs,
-            from_logits=self._from_logits,
-            log_zero=_LOG_ZERO[self._dtype],
-        )
+    def _finish(self, target):
+        logits = target.to_logits(
+            self._from_logits, _LOG_ZERO[self._dtype]
+        ).all_logits()
         if self._top_k is None:
             return logits
         _check_last_axis(self._axis, logits.shape)

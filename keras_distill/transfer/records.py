@@ -9,7 +9,7 @@ teacher
                      logits       float16: the logits less `largest`
     top-k            logits       float16 or float32, less the largest
                      classes      the smallest unsigned integers that hold all
-                     log_sum_exp  float32, one for each temperature
+                     rest  float32, one for each temperature
 
 Half precision holds differences to the largest logit: where a class is
 probable its logit keeps its digits, however large the logits are.
@@ -20,10 +20,10 @@ import json
 import keras
 import numpy as np
 
-from keras_distill.soft_targets import EnsembleTargets
-from keras_distill.soft_targets import TopKTargets
-from keras_distill.soft_targets import flatten_outputs
-from keras_distill.soft_targets import map_outputs
+from keras_distill.targets import EnsembleTargets
+from keras_distill.targets import TopKTargets
+from keras_distill.targets import flatten_outputs
+from keras_distill.targets import map_outputs
 
 _FINGERPRINT = "fingerprint"
 
@@ -117,7 +117,7 @@ class RecordFormat:
                 ("logits", width, kept),
                 ("classes", ids, kept),
                 (
-                    "log_sum_exp",
+                    "rest",
                     "<f4",
                     (*shape[:-1], len(self.temperatures)),
                 ),
@@ -158,7 +158,7 @@ class RecordFormat:
                 _check_finite(logits, position)
                 records[f"logits_{number}"] = logits
                 records[f"classes_{number}"] = output.classes
-                records[f"log_sum_exp_{number}"] = output.log_sum_exp
+                records[f"rest_{number}"] = output.rest
             elif self.dtype == "float32":
                 _check_finite(logits, position)
                 records[f"logits_{number}"] = logits
@@ -187,13 +187,13 @@ class RecordFormat:
     def _decode_output(self, records, number, shape):
         logits = records[f"logits_{number}"].astype("float32")
         if self.top_k is not None:
-            log_sum_exp = records[f"log_sum_exp_{number}"]
+            rest = records[f"rest_{number}"]
             return TopKTargets(
                 logits,
                 records[f"classes_{number}"].astype("int32"),
-                log_sum_exp.astype("float32"),
-                self._repeat_temperatures(log_sum_exp.shape),
-                np.full(log_sum_exp.shape[:-1], shape[-1], "int32"),
+                rest.astype("float32"),
+                self._repeat_temperatures(rest.shape),
+                np.full(rest.shape[:-1], shape[-1], "int32"),
             )
         if self.dtype == "float16":
             logits += records[f"largest_{number}"][..., np.newaxis]

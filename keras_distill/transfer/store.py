@@ -9,8 +9,7 @@ import keras
 import numpy as np
 
 from keras_distill.backend import USES_TF_DATA
-from keras_distill.backend.keras_internals import is_tf_dataset
-from keras_distill.outputs import shapes_agree
+from keras_distill.backend.keras_compat import is_tf_dataset
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.transfer import creation
 from keras_distill.transfer import shards
@@ -22,6 +21,7 @@ from keras_distill.transfer.records import RecordFormat
 from keras_distill.transfer.records import get_fingerprints
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
+from keras_distill.validation import shapes_agree
 
 _CHECKS = ("all", "sample")
 # What a pipeline is given, in fewer calls than batches.
@@ -356,7 +356,8 @@ class SoftTargetStore:
         whole = one_pass(0)
         self._check_inputs(
             pipelines.describe_inputs(
-                whole.element_spec[0], examples.batched or examples.batch_size
+                whole.element_spec[0].inputs,
+                examples.batched or examples.batch_size,
             )
         )
         if views == 1:

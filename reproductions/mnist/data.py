@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+import keras_distill
 from reproductions.common.training import draw_batches
 
 IMAGE_SHAPE = (28, 28)
@@ -191,8 +192,8 @@ def make_batches(
         first_epoch: Epochs that were before.
 
     Returns:
-        A `tf.data.Dataset` of `(images, labels)`, with the soft targets beside
-        the labels, if there are any, in the form that `Distiller.fit` takes.
+        A `tf.data.Dataset` of `(images, labels)`. If there are soft targets,
+        they are beside the images, in the form that `Distiller.fit` takes.
     """
     count = len(examples.labels)
     images = tf.constant(examples.images)
@@ -209,7 +210,7 @@ def make_batches(
             return batch, targets
         which = numbers if len(logits) > 1 else tf.zeros_like(numbers)
         rows = tf.gather_nd(logits, tf.stack([which, indices], axis=1))
-        return batch, {"labels": targets, "soft_targets": rows}
+        return keras_distill.WithSoftTargets(batch, rows), targets
 
     drawn = draw_batches(
         count,

@@ -186,13 +186,12 @@ class AcousticModel(Training):
             logits = tf.constant(self.soft_targets.load(root))
 
         def look_up(which):
-            targets = tf.gather(labels, which)
+            inputs = windows(which)
             if logits is not None:
-                targets = {
-                    "labels": targets,
-                    "soft_targets": tf.gather(logits, which),
-                }
-            return windows(which), targets
+                inputs = keras_distill.WithSoftTargets(
+                    inputs, tf.gather(logits, which)
+                )
+            return inputs, tf.gather(labels, which)
 
         drawn = draw_batches(
             len(strings.labels), self.batch_size, self.epochs, self.seed, before

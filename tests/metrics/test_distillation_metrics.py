@@ -166,7 +166,8 @@ def test_without_a_teacher_and_without_soft_targets(data, make_model):
     v = make_model(seed=5).predict(x, verbose=0)
     logs = distiller.fit(
         x,
-        {"labels": y, "soft_targets": v},
+        y,
+        soft_targets=v,
         validation_data=(x, y),
         verbose=0,
     ).history
@@ -394,8 +395,7 @@ def test_a_student_that_is_not_built(data, make_model, how):
     if how == "on_batch":
         logs = distiller.train_on_batch(x, y, return_dict=True)
     elif how == "own":
-        own = {"labels": y, "soft_targets": v}
-        logs = distiller.fit(x, own, verbose=0).history
+        logs = distiller.fit(x, y, soft_targets=v, verbose=0).history
     else:
         logs = distiller.fit(x, y, verbose=0, cache=how == "cache").history
     z = distiller.student.predict(x, verbose=0)
@@ -478,13 +478,13 @@ def test_evaluate_says_that_it_has_no_teacher(data, make_model):
     assert set(logs) == {"loss", "hard_loss"}
 
 
-def test_evaluate_names_the_batch_of_a_wrong_label(data, make_model):
+def test_evaluate_refuses_a_wrong_label(data, make_model):
     x, y = data
     y = y.copy()
     y[17] = 99
     distiller = compile_distiller(make_model(), None, distillation_metrics=None)
     distiller.evaluate(x[:4], y[:4], verbose=0)
-    with pytest.raises(ValueError, match=r"batch 3 .* label value"):
+    with pytest.raises(ValueError, match=r"from 0 to 4.*a label of 99"):
         distiller.evaluate(x, y, batch_size=BATCH, verbose=0)
 
 

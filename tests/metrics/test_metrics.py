@@ -13,7 +13,7 @@ from scipy.special import softmax
 import keras_distill
 import reference
 from keras_distill import metrics
-from keras_distill.backend.keras_internals import set_keras_mask
+from keras_distill.backend.keras_compat import set_keras_mask
 from markers import float64
 
 SAMPLES, CLASSES = 40, 7

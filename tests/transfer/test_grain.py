@@ -19,10 +19,10 @@ class Pairs:
         return len(self._store)
 
     def __getitem__(self, number):
-        return self._x[number], {
-            "labels": self._y[number],
-            "soft_targets": self._store[number],
-        }
+        inputs = keras_distill.WithSoftTargets(
+            self._x[number], self._store[number]
+        )
+        return inputs, self._y[number]
 
 
 @pytest.mark.parametrize("top_k", [None, 2])

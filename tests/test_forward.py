@@ -9,9 +9,7 @@ from keras import ops
 from scipy.special import softmax
 
 import keras_distill
-from keras_distill.logits import are_marked
-from keras_distill.logits import call_model
-from keras_distill.logits import to_logits
+from keras_distill.forward import forward
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
 
@@ -71,9 +69,9 @@ def head(model):
 @pytest.mark.parametrize("training", [True, False])
 def test_softmax_is_recognised(name, training):
     model = MODELS[name]()
-    probabilities = call_model(model, X, training=training)
-    assert are_marked(probabilities)
-    logits = np.float64(to_logits(probabilities))
+    result = forward(model, X, training=training)
+    probabilities = result.outputs
+    logits = np.float64(result.logits[0])
     np.testing.assert_allclose(
         softmax(logits, -1), probabilities, rtol=1e-5, atol=1e-7
     )
@@ -94,7 +92,7 @@ def test_the_model_is_left_as_it_was(name):
         getattr(layer, "activation", None) for layer in model._flatten_layers()
     ]
     calls = ["call" in vars(layer) for layer in model._flatten_layers()]
-    call_model(model, X)
+    forward(model, X)
     assert activations == [
         getattr(layer, "activation", None) for layer in model._flatten_layers()
     ]
@@ -104,19 +102,17 @@ def test_the_model_is_left_as_it_was(name):
 
 def test_a_softmax_that_is_not_the_output_is_none():
     model = functional(dense(activation="softmax"), keras.layers.Dense(3))
-    logits = call_model(model, X)
-    assert not are_marked(logits)
-    assert to_logits(logits) is logits
+    assert forward(model, X).logits == (None,)
 
 
 def test_the_logits_do_not_underflow():
     model = functional(dense(activation="softmax"))
     model.layers[-1].kernel.assign(1e4 * model.layers[-1].kernel)
-    outputs = call_model(model, X)
-    assert np.min(ops.convert_to_numpy(outputs)) == 0
+    result = forward(model, X)
+    assert np.min(ops.convert_to_numpy(result.outputs)) == 0
     kernel, bias = model.layers[-1].get_weights()
     np.testing.assert_allclose(
-        to_logits(outputs), X @ kernel + bias, rtol=1e-5, atol=1e-2
+        result.logits[0], X @ kernel + bias, rtol=1e-5, atol=1e-2
     )
 
 
@@ -125,10 +121,10 @@ def test_class_mask_reaches_the_logits():
     outputs = keras.layers.Softmax()(dense()(inputs), mask=mask)
     model = keras.Model([inputs, mask], outputs)
     allowed = np.array([[True, False, True, True, False]] * 3)
-    probabilities = call_model(model, [X, allowed])
-    logits = np.float64(to_logits(probabilities))
+    result = forward(model, [X, allowed])
+    logits = np.float64(result.logits[0])
     np.testing.assert_array_equal(logits == -1e9, ~allowed)
-    np.testing.assert_allclose(softmax(logits, -1), probabilities, atol=1e-6)
+    np.testing.assert_allclose(softmax(logits, -1), result.outputs, atol=1e-6)
 
 
 def test_a_failing_model_is_left_as_it_was():
@@ -139,7 +135,7 @@ def test_a_failing_model_is_left_as_it_was():
     model = keras.Sequential([dense(activation="softmax"), Failing()])
     activation = model.layers[0].activation
     with pytest.raises(RuntimeError):
-        call_model(model, X)
+        forward(model, X)
     assert model.layers[0].activation is activation
 
 
@@ -166,8 +162,9 @@ def test_threads_that_share_a_layer():
     results = {}
 
     def run(position):
-        outputs = call_model(models[position], X * (position + 1))
-        results[position] = to_logits(outputs)
+        (results[position],) = forward(
+            models[position], X * (position + 1)
+        ).logits
 
     running.set()
     second = threading.Thread(target=run, args=(1,))
@@ -189,11 +186,11 @@ def test_temperature_softmax_that_is_not_the_output():
         dense(), keras_distill.TemperatureSoftmax(5.0), keras.layers.Dense(3)
     )
     np.testing.assert_array_equal(
-        call_model(inside, X, training=True), inside(X, training=True)
+        forward(inside, X, training=True).outputs, inside(X, training=True)
     )
     at_the_end = functional(dense(), keras_distill.TemperatureSoftmax(5.0))
     np.testing.assert_array_equal(
-        call_model(at_the_end, X, training=True), at_the_end(X)
+        forward(at_the_end, X, training=True).outputs, at_the_end(X)
     )
 
 
@@ -203,8 +200,43 @@ def test_a_class_mask_by_position():
     model = keras.Model([inputs, mask], by_position)
     logits = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
     kept = np.tile([True, True, False, True, True], (3, 1))
-    outputs = call_model(model, [logits, kept])
+    result = forward(model, [logits, kept])
     expected = softmax(np.where(kept, np.float64(logits), -np.inf), axis=-1)
     np.testing.assert_allclose(
-        softmax(np.float64(to_logits(outputs)), axis=-1), expected, atol=1e-6
+        softmax(np.float64(result.logits[0]), axis=-1), expected, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_are_read_in_the_same_pass(training):
+    calls = []
+
+    class Counts(keras.layers.Layer):
+        def call(self, inputs):
+            calls.append(1)
+            return inputs
+
+    hidden = keras.layers.Dense(7, activation="relu", name="hidden")
+    nested = keras.Sequential([hidden, Counts()])
+    head = dense(activation="softmax", name="head")
+    model = functional(nested, head)
+    calls.clear()
+    result = forward(model, X, training=training, layers=[hidden, head])
+    assert len(calls) == 1
+    assert set(result.features) == {"hidden", "head"}
+    np.testing.assert_allclose(result.features["hidden"], hidden(X))
+    np.testing.assert_allclose(result.features["head"], result.outputs)
+    assert result.logits[0] is not None
+    assert "call" not in vars(hidden)
+    assert "call" not in vars(head)
+
+
+def test_a_pass_is_a_pytree():
+    result = forward(functional(dense(activation="softmax")), X)
+    doubled = keras.tree.map_structure(
+        lambda x: x if x is None else 2 * x, result
+    )
+    assert type(doubled) is type(result)
+    np.testing.assert_allclose(
+        doubled.logits[0], 2 * ops.convert_to_numpy(result.logits[0])
     )

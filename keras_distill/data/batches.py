@@ -3,9 +3,10 @@
 import keras
 
 from keras_distill.backend import USES_TF_DATA
-from keras_distill.backend.keras_internals import can_convert_arrays
-from keras_distill.backend.keras_internals import get_data_adapter
-from keras_distill.backend.keras_internals import is_tf_dataset
+from keras_distill.backend.keras_compat import can_convert_arrays
+from keras_distill.backend.keras_compat import get_data_adapter
+from keras_distill.backend.keras_compat import is_tf_dataset
+from keras_distill.targets import WithSoftTargets
 from keras_distill.validation import check_integer
 
 # For arrays: what needs no gradient may have larger batches than `fit`.
@@ -45,6 +46,24 @@ def to_batches(data, batch_size=None):
     else:
         adapter = get_data_adapter(data)
     return map(_to_tuple, adapter.get_numpy_iterator()), adapter.num_batches
+
+
+def refuse_soft_targets(element) -> None:
+    """Refuses a dataset whose elements have soft targets already."""
+    x = element[0] if isinstance(element, (list, tuple)) else element
+    if WithSoftTargets in (type(element), type(x)):
+        raise ValueError(
+            "Expected a dataset without soft targets. Received: elements of "
+            "type WithSoftTargets"
+        )
+
+
+def join_soft_targets(x, y, sample_weight, soft_targets):
+    """Returns a batch as an element of a dataset with soft targets."""
+    x = WithSoftTargets(x, soft_targets)
+    if sample_weight is not None:
+        return x, y, sample_weight
+    return (x,) if y is None else (x, y)
 
 
 def is_endless(data):

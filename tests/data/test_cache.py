@@ -12,8 +12,8 @@ import reference
 from backends import observe
 from backends import wait
 from keras_distill import losses
+from keras_distill.data import cache as caching
 from keras_distill.teachers.teacher import Teacher
-from keras_distill.transfer import memory
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_weights_of_outputs_that_are_others(data):
         make_two_outputs(1), make_two_outputs(5), loss=None, metrics=None
     )
     for weights in ([np.ones(22)] * 2, {"a": np.ones(22)}):
-        with pytest.raises(ValueError, match="structure of the outputs"):
+        with pytest.raises(ValueError, match="structure"):
             distiller.fit(x, labels, sample_weight=weights, verbose=0)
 
 
@@ -275,7 +275,7 @@ def test_an_ensemble_is_averaged_at_the_temperature(data, make_model):
         def on_epoch_begin(self, epoch, logs=None):
             loss.temperature = 1.0 + epoch
 
-    with pytest.raises(ValueError, match=r"do not serve another.*cache=False"):
+    with pytest.raises(ValueError, match=r"not hold at another.*cache=False"):
         distiller.fit(x, y, epochs=2, verbose=0, callbacks=[Changes()])
     distiller.fit(x, y, epochs=2, verbose=0, callbacks=[Changes()], cache=False)
 
@@ -298,14 +298,14 @@ def test_above_the_budget_it_labels_on_the_fly(
     make, seen = counted
     # Of float32, four times at the peak.
     size = 4 * (4 * 22 * 5)
-    monkeypatch.setattr("keras_distill.transfer.memory.BUDGET", size - 1)
+    monkeypatch.setattr("keras_distill.data.cache.BUDGET", size - 1)
     distiller = distiller_of(make_model(), make())
     with pytest.warns(UserWarning, match="The teacher is called in each step"):
         distiller.fit(x, y, epochs=2, verbose=0)
     assert seen() == 44
     distiller.fit(x, y, epochs=3, verbose=0, cache=True)
     assert seen() == 66
-    monkeypatch.setattr("keras_distill.transfer.memory.BUDGET", size)
+    monkeypatch.setattr("keras_distill.data.cache.BUDGET", size)
     distiller = distiller_of(make_model(), make())
     distiller.fit(x, y, epochs=2, verbose=0)
     assert seen() == 22
@@ -339,11 +339,11 @@ def test_models_whose_outputs_are_not_known_before(data, counted, what):
 def test_the_estimate_is_that_of_the_soft_targets(data, make_model):
     x, _ = data
     distiller = distiller_of(make_model(), make_model(seed=5))
-    estimated = memory.estimate_bytes(x, distiller._make_labeller())
-    soft_targets = distiller._memory.label(
-        x, distiller._make_labeller(), None, 0
-    )
-    assert estimated == 4 * soft_targets.nbytes
+    predictor = distiller._make_predictor()
+    estimated = caching.estimate_bytes(x, predictor)
+    joined = distiller._supervision.cache.join(x, predictor, None, 0)
+    (logits,) = joined.soft_targets.by_output
+    assert estimated == 4 * logits.nbytes
 
 
 def test_shared_weights_change_in_the_training(data):
@@ -512,7 +512,7 @@ def test_not_finite_logits_are_found_before_the_training(data, make_model):
 def test_several_processes_do_not_label_for_themselves(
     data, make_model, monkeypatch
 ):
-    monkeypatch.setattr(memory, "has_several_processes", lambda model: True)
+    monkeypatch.setattr(caching, "has_several_processes", lambda model: True)
     distiller = distiller_of(make_model(), make_model(seed=5))
     with pytest.raises(ValueError, match=r"needs one process.*cache=True"):
         distiller.fit(*data, verbose=0, cache=True)

@@ -1,0 +1,1 @@
+"""What enters `fit`, `evaluate` and `create`."""

@@ -1,0 +1,303 @@
+"""Data that enters `fit` and `evaluate`: normalized and checked once."""
+
+import typing
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_distill.backend.keras_compat import can_convert_arrays
+from keras_distill.backend.keras_compat import find_loss_argument
+from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.backend.keras_compat import set_keras_mask
+from keras_distill.forward import ends_in_softmax
+from keras_distill.forward import ends_linearly
+from keras_distill.losses import DistillationLoss
+from keras_distill.outputs import name_outputs
+from keras_distill.targets import WithSoftTargets
+
+_SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
+_OF_PROBABILITIES = (
+    *_SPARSE,
+    "categorical_crossentropy",
+    "CategoricalCrossentropy",
+)
+
+
+class Unlabelled(typing.NamedTuple):
+    """Stands for missing labels: Keras drops sample weights without a `y`.
+
+    The labels and the sample weights of a batch both become one.
+    """
+
+    parts: typing.Any
+
+
+def unpack(data):
+    """Returns inputs, labels and sample weights of a batch."""
+    if isinstance(data, WithSoftTargets):
+        return data, None, None
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(y, Unlabelled):
+        return x, None, sample_weight.parts
+    return x, y, sample_weight
+
+
+def join_soft_targets(x, y, soft_targets):
+    """Returns `x` with the argument `soft_targets` of `fit` or `evaluate`.
+
+    Raises:
+        ValueError: If the data is not of the kind that `fit` takes.
+    """
+    for argument, data in (("x", x), ("y", y), ("soft_targets", soft_targets)):
+        if hasattr(data, "attach") and hasattr(data, "info"):
+            raise ValueError(
+                "A `SoftTargetStore` contains soft targets and no inputs: pass "
+                "`store.attach(dataset)` to `fit`, or `store[:]` as the "
+                f"`soft_targets` of arrays. Received: {argument}={data!r}"
+            )
+    refuse_packed(y)
+    if can_convert_arrays(x) and keras.tree.flatten(x)[0].shape[0] == 0:
+        raise ValueError("Expected at least one example. Received: x of 0")
+    if soft_targets is None:
+        return x
+    if isinstance(x, WithSoftTargets):
+        raise ValueError(
+            "Expected the soft targets once. Received: x of type "
+            "WithSoftTargets, and soft_targets"
+        )
+    if not can_convert_arrays(x):
+        raise ValueError(
+            "`soft_targets` goes with arrays. In a dataset, the elements are "
+            "`(keras_distill.WithSoftTargets(x, logits), y)`. Received: x of "
+            f"type {type(x).__name__}"
+        )
+    return WithSoftTargets(x, soft_targets)
+
+
+def keep_weights(x, y, sample_weight):
+    """Returns labels and sample weights that Keras does not drop."""
+    if sample_weight is None or y is not None or not can_convert_arrays(x):
+        return y, sample_weight
+    labels = keras.tree.map_structure(
+        lambda weights: np.zeros(len(weights), "int8"), sample_weight
+    )
+    return Unlabelled(labels), Unlabelled(sample_weight)
+
+
+def normalize_validation(validation_data):
+    """Returns `validation_data` as Keras unpacks it correctly."""
+    if isinstance(validation_data, WithSoftTargets):
+        return (validation_data,)
+    if not isinstance(validation_data, (list, tuple)):
+        return validation_data
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
+        tuple(validation_data)
+    )
+    y, sample_weight = keep_weights(x, y, sample_weight)
+    return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+
+
+def refuse_packed(y) -> None:
+    """Refuses soft targets in `y`.
+
+    Raises:
+        ValueError: With the call that replaces it.
+    """
+    if isinstance(y, dict) and "soft_targets" in y:
+        raise ValueError(
+            "Pass soft targets beside the inputs and not in `y`: "
+            "`fit(x, y, soft_targets=logits)` for arrays, and elements "
+            "`(keras_distill.WithSoftTargets(x, logits), y)` in a dataset. "
+            f"Received: y with the keys {sorted(y)}"
+        )
+
+
+def check_validation(
+    validation_data, validation_split, x, y, uses_labels
+) -> None:
+    """Refuses a validation with nothing to evaluate, before the training.
+
+    Args:
+        validation_data: The argument of `fit`, and so are the next three.
+        validation_split: See there.
+        x: See there.
+        y: See there.
+        uses_labels: Whether a loss or metric compares the labels.
+    """
+    if validation_data is not None:
+        x, y = _find_parts(validation_data)
+    elif not validation_split:
+        return
+    if y is _UNKNOWN or isinstance(x, WithSoftTargets):
+        return
+    refuse_packed(y)
+    if y is None or isinstance(y, Unlabelled):
+        raise ValueError(
+            "Expected `validation_data` with labels, `(x, y)`. Without labels "
+            "only `distillation_metrics` can be evaluated. Received: inputs "
+            "only"
+        )
+    if not uses_labels:
+        raise ValueError(
+            "There is nothing to evaluate: pass a `loss`, `metrics` or "
+            "`distillation_metrics` to `compile`, or no validation to `fit`. "
+            "Received: loss=None"
+        )
+
+
+_UNKNOWN = object()
+
+
+def _find_parts(data):
+    """Returns the inputs and labels of a batch, if they can be known."""
+    # A `tf.data.Dataset` knows the structure of a batch.
+    batch = getattr(data, "element_spec", data)
+    if isinstance(batch, WithSoftTargets):
+        return batch, None
+    if isinstance(batch, tuple):
+        return batch[0], batch[1] if len(batch) > 1 else None
+    if batch is not data or can_convert_arrays(batch):
+        return batch, None
+    return _UNKNOWN, _UNKNOWN
+
+
+def check_hard_loss(loss, metrics, student) -> None:
+    """Refuses a distillation loss, and warns if a softmax is misplaced."""
+    for each in keras.tree.flatten(loss):
+        if isinstance(each, DistillationLoss):
+            raise ValueError(
+                "`loss` compares with the labels. Pass a loss that compares "
+                "with the teacher as `distillation_loss`. Received: loss="
+                f"{type(each).__name__}"
+            )
+    if _takes_probabilities(loss) and ends_linearly(student):
+        warnings.warn(
+            "The hard loss takes the student's outputs for probabilities, and "
+            "the student ends in a layer without an activation. Pass "
+            "`loss=keras.losses.SparseCategoricalCrossentropy("
+            "from_logits=True)`, or end the student in a softmax.",
+            stacklevel=3,
+        )
+    for metric in keras.tree.flatten(metrics):
+        if getattr(metric, "from_logits", False) and ends_in_softmax(student):
+            warnings.warn(
+                f"The metric {metric.name!r} takes the student's outputs for "
+                "logits, and the student ends in a softmax. Pass "
+                "`from_logits=False` to the metric.",
+                stacklevel=3,
+            )
+
+
+def _is_sparse(loss) -> bool:
+    """Whether a loss takes class ids."""
+    if isinstance(loss, str):
+        return loss in _SPARSE
+    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+
+
+def _takes_probabilities(loss) -> bool:
+    if isinstance(loss, str):
+        return loss in _OF_PROBABILITIES
+    return isinstance(
+        loss,
+        (
+            keras.losses.CategoricalCrossentropy,
+            keras.losses.SparseCategoricalCrossentropy,
+        ),
+    ) and not find_loss_argument(loss, "from_logits")
+
+
+def check_labels(labels, loss, student) -> None:
+    """Refuses class ids that are not classes of the student.
+
+    It checks one array of labels. In a dataset, a wrong label is found by the
+    backend, if at all.
+
+    Raises:
+        ValueError: If the loss takes class ids, and one of them is outside of
+            `[0, classes)` and is not its `ignore_class`.
+    """
+    outputs = getattr(student, "outputs", None)
+    if (
+        not _is_sparse(loss)
+        or labels is None
+        or keras.tree.is_nested(labels)
+        or outputs is None
+        or len(outputs) > 1
+    ):
+        return
+    labels = np.asarray(ops.convert_to_numpy(labels))
+    classes = outputs[0].shape[find_loss_argument(loss, "axis", -1)]
+    if labels.dtype.kind not in "iufb" or np.any(labels != np.round(labels)):
+        raise ValueError(
+            f"Expected labels to be integers from 0 to {classes - 1}. "
+            f"Received: labels of dtype {labels.dtype}, such as "
+            f"{labels.flat[0]!r}"
+        )
+    ignored = find_loss_argument(loss, "ignore_class")
+    if ignored is not None:
+        labels = labels[labels != ignored]
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        wrong = outside.flat[0]
+        hint = (
+            "If -1 marks an example without a label, use a loss with "
+            "`ignore_class=-1`. "
+            if wrong == -1
+            else ""
+        )
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1}: the student has "
+            f"{classes} classes. {hint}Received: a label of {wrong:g}"
+        )
+
+
+def mask_unlabelled(labels, outputs, loss, output_names) -> None:
+    """Hides examples without a label from the metrics of Keras.
+
+    The losses of Keras skip the labels that are `ignore_class`. Its metrics do
+    not: accuracy would count each of these examples as an error.
+
+    Args:
+        labels: Labels of a batch, for one or several outputs.
+        outputs: The student's outputs, whose Keras masks are changed.
+        loss: The hard loss or losses, as passed to `compile`.
+        output_names: The names of the student's outputs, or `None`.
+    """
+    if find_loss_argument(loss, "ignore_class") is None and not (
+        keras.tree.is_nested(loss)
+    ):
+        return
+    names = name_outputs(outputs, output_names)
+    for output, output_loss, output_labels in zip(
+        keras.tree.flatten(outputs),
+        _spread(loss, names),
+        _spread(labels, names),
+        strict=True,
+    ):
+        ignored = find_loss_argument(output_loss, "ignore_class")
+        if ignored is not None and output_labels is not None:
+            _mask(output, output_labels, ignored)
+
+
+def _spread(structure, names) -> list:
+    """Returns the entry of each output, in the forms that Keras allows."""
+    if isinstance(structure, dict):
+        return [structure.get(name) for name in names]
+    if isinstance(structure, (list, tuple)):
+        flat = keras.tree.flatten(structure)
+        return flat if len(flat) == len(names) else [None] * len(names)
+    return [structure] * len(names)
+
+
+def _mask(output, labels, ignored) -> None:
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == len(output.shape):
+        labels = ops.squeeze(labels, axis=-1)
+    mask = ops.not_equal(labels, ops.cast(ignored, labels.dtype))
+    former = get_keras_mask(output)
+    if former is not None:
+        mask = ops.logical_and(mask, former)
+    set_keras_mask(output, mask)

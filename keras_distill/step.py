@@ -1,0 +1,372 @@
+"""The training and test step: every override of Keras's trainer.
+
+A step of Keras calls `call`, `compute_loss` and `compute_metrics`. Before it,
+`WithSoftTargets` replaces the inputs of the batch. `call` then returns a
+`Forward` instead of outputs, and `compute_loss` has both sides of each term.
+"""
+
+import functools
+import typing
+import warnings
+
+import keras
+from keras import ops
+
+from keras_distill.backend import call_step
+from keras_distill.backend import makes_variables_in_steps
+from keras_distill.backend import run_step
+from keras_distill.backend.keras_compat import TrainedModel
+from keras_distill.backend.keras_compat import compute_hard_loss
+from keras_distill.backend.keras_compat import flatten_layers
+from keras_distill.backend.keras_compat import in_symbolic_scope
+from keras_distill.backend.keras_compat import infer_outputs
+from keras_distill.backend.keras_compat import list_compiled_results
+from keras_distill.backend.keras_compat import set_keras_mask
+from keras_distill.backend.keras_compat import sum_additional_losses
+from keras_distill.data.checks import mask_unlabelled
+from keras_distill.data.checks import refuse_packed
+from keras_distill.data.checks import unpack
+from keras_distill.forward import Forward
+from keras_distill.forward import forward
+from keras_distill.objective import Objective
+from keras_distill.outputs import name_outputs
+from keras_distill.step_check import NEEDS_LABELS
+from keras_distill.step_check import NO_LABELS
+from keras_distill.step_check import StepCheck
+from keras_distill.targets import CheckedTargets
+from keras_distill.targets import WithSoftTargets
+from keras_distill.teachers.supervision import Supervision
+
+# The entry of a step's logs with the report of its `StepCheck`.
+_REPORT = "soft_target_report"
+
+
+class DistillationStep(TrainedModel):
+    """Base class of the `Distiller`. It has what a step consists of."""
+
+    # Set by the `Distiller`.
+    student: keras.Model
+    output_names: typing.Any
+    alpha: float
+    _objective: Objective
+    _supervision: Supervision
+    _check: StepCheck
+
+    # Set by Keras: the compiled steps.
+    train_function: typing.Any
+    test_function: typing.Any
+
+    # ---- One step
+
+    def train_step(self, *args):
+        result, logs, report = run_step(
+            self,
+            self._add_targets,
+            super().train_step,
+            args,
+            self._check.report,
+        )
+        logs[_REPORT] = report
+        return result
+
+    def test_step(self, *args):
+        result, logs, report = run_step(
+            self,
+            self._add_targets_to_test,
+            super().test_step,
+            args,
+            self._check.report,
+        )
+        logs[_REPORT] = report
+        return result
+
+    def _add_targets(self, data):
+        """Returns the data of a training step with checked soft targets."""
+        x, y, sample_weight = unpack(data)
+        refuse_packed(y)
+        inputs, targets = self._supervision.find_targets(
+            x, self._objective, self.output_names, self._inspect_teacher
+        )
+        if targets is None:
+            raise ValueError(
+                "There are no soft targets: pass a `teacher` to the "
+                "`Distiller` (or set `distiller.teacher`), or soft targets "
+                "with the data: `fit(x, y, soft_targets=logits)`. Received: "
+                "teacher=None"
+            )
+        if y is None and self.loss is not None and self.alpha < 1:
+            raise ValueError(NEEDS_LABELS)
+        if isinstance(targets, CheckedTargets):
+            x = WithSoftTargets(inputs, targets)
+        else:
+            x = self._check.mask(inputs, targets)
+        return x, y, sample_weight
+
+    def _add_targets_to_test(self, data):
+        """Returns the data of a test step, with soft targets if needed."""
+        x, y, sample_weight = unpack(data)
+        refuse_packed(y)
+        if not isinstance(x, WithSoftTargets) and not (
+            self._objective.has_metrics
+        ):
+            return x, y, sample_weight
+        inputs, targets = self._supervision.find_targets(
+            x, self._objective, self.output_names, self._inspect_teacher
+        )
+        if targets is None:
+            warnings.warn(
+                "`distillation_metrics` compare the student with its teacher, "
+                "and there is none: set `distiller.teacher`, or pass soft "
+                "targets with the data. The metrics are left out.",
+                stacklevel=2,
+            )
+            return x, y, sample_weight
+        if not isinstance(targets, CheckedTargets):
+            targets = CheckedTargets(targets)
+        return WithSoftTargets(inputs, targets), y, sample_weight
+
+    def call(self, inputs, training=None):
+        if not isinstance(inputs, WithSoftTargets):
+            return forward(self.student, inputs, training).outputs
+        result = forward(self.student, inputs.inputs, training)
+        if not isinstance(inputs.soft_targets, CheckedTargets):
+            # As in `predict` on the data of a training.
+            return result.outputs
+        rows = inputs.soft_targets.rows
+        return result if rows is None else _mask_gradient(result, rows)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """Computes the loss that is minimized, and tracks its parts.
+
+        Args:
+            x: Inputs of the batch, with soft targets if there are any.
+            y: Labels, or `None`.
+            y_pred: What `call` returned.
+            sample_weight: Weights of the samples, or `None`.
+            training: Whether this is a training step.
+
+        Returns:
+            Scalar tensor:
+            `alpha * soft_loss + (1 - alpha) * hard_loss + regularization`,
+            or `hard_loss + regularization` without soft targets.
+        """
+        objective = self._objective
+        losses = sum_additional_losses(self)
+        soft = hard = None
+        values: list = []
+        hard_weight = 1.0
+        outputs = y_pred.outputs if isinstance(y_pred, Forward) else y_pred
+        self._build_objective(outputs)
+        if isinstance(y_pred, Forward):
+            soft, values = objective.compute_soft_loss(
+                x.soft_targets.by_output, y_pred, sample_weight, self._check
+            )
+            if not objective.has_hard_loss:
+                losses.append(soft)
+            else:
+                alpha = ops.cast(
+                    objective.alpha.variable, keras.config.floatx()
+                )
+                hard_weight = 1.0 - alpha
+                if y is None and training:
+                    self._check.note(NO_LABELS, alpha < 1)
+                    alpha = ops.where(alpha < 1, 0.0, alpha)
+                losses.append(alpha * soft)
+        if y is not None and objective.has_hard_loss:
+            hard = compute_hard_loss(
+                self, y, outputs, _copy_weights(sample_weight)
+            )
+            losses.append(hard_weight * hard)
+        if objective.built and (soft is not None or hard is not None):
+            objective.tracker.update_state(
+                soft, values, hard, _count_samples(x)
+            )
+        return sum(losses) if losses else ops.zeros(())
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Updates the metrics and returns the logs of the batch.
+
+        Args:
+            x: Inputs of the batch, with soft targets if there are any.
+            y: Labels, or `None`.
+            y_pred: What `call` returned.
+            sample_weight: Weights of the samples, or `None`.
+
+        Returns:
+            Dict with what this batch has: without labels there is no hard loss
+            and no metric, and without soft targets no soft loss.
+        """
+        objective = self._objective
+        outputs, absent = y_pred, set()
+        if isinstance(y_pred, Forward):
+            outputs = y_pred.outputs
+            objective.update_metrics(
+                x.soft_targets.by_output, y_pred, sample_weight, self._check
+            )
+        else:
+            absent.update(objective.names_of_soft_targets())
+            if y is None or not objective.has_hard_loss:
+                absent.add("loss")
+        if y is None:
+            logs = self.get_metrics_result()
+            absent.update(list_compiled_results(self), ["hard_loss"])
+            if objective.has_hard_loss and self.alpha < 1:
+                # Without the labels it is not the loss of `compile`.
+                absent.add("loss")
+        else:
+            mask_unlabelled(y, outputs, self.loss, self.output_names)
+            logs = super().compute_metrics(x, y, outputs, sample_weight)
+        kept = {name: logs[name] for name in logs if name not in absent}
+        if kept or in_symbolic_scope():
+            return kept
+        if not self.losses:
+            raise ValueError(
+                "There is nothing to evaluate: pass a `loss` or `metrics` to "
+                "`compile` and labels to `evaluate`, or soft targets with the "
+                "data. Received: labels "
+                f"{'not ' if y is None else ''}given, loss={self.loss!r}"
+            )
+        return {"loss": logs["loss"]}
+
+    def get_metrics_result(self):
+        logs = {}
+        for metric in super().metrics:
+            # Keras builds the metrics of `compile` from the first labels.
+            if getattr(metric, "built", True):
+                result = metric.result()
+                if not isinstance(result, dict):
+                    result = {metric.name: result}
+                logs.update(result)
+        return {**logs, **self._objective.results()}
+
+    # ---- Around a step
+
+    @property
+    def metrics(self):
+        return [*super().metrics, *self._objective.list_metrics()]
+
+    @property
+    def metrics_variables(self):
+        return [*super().metrics_variables, self._check.report]
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self._check.reset()
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force)
+        self.train_function = functools.partial(
+            self._run_training, self.train_function
+        )
+
+    def make_test_function(self, force=False):
+        if self.test_function is not None and not force:
+            return
+        super().make_test_function(force)
+        self.test_function = functools.partial(
+            self._run_step, self.test_function
+        )
+
+    def _run_training(self, step, *args):
+        """Runs a compiled training step, if its soft targets still hold."""
+        self._supervision.check(self._objective)
+        return self._run_step(step, *args)
+
+    def _run_step(self, step, *args):
+        """Runs a compiled step, and reads the reports of former steps."""
+        # Not after the step: Keras still has to take its result over.
+        self._check.read_if_free()
+        result, logs = call_step(self, step, args)
+        self._check.keep(logs.pop(_REPORT))
+        return result
+
+    def step_inputs(self):
+        """Lists the variables that a step reads and Keras does not pass in."""
+        own = {id(variable) for variable in self.variables}
+        teacher = self._supervision.teacher
+        variables = [] if teacher is None else teacher.variables()
+        return [
+            *self._objective.variables(),
+            *(variable for variable in variables if id(variable) not in own),
+        ]
+
+    # ---- Before the first step
+
+    def unpack_batch(self, data):
+        x, y, sample_weight = unpack(data)
+        refuse_packed(y)
+        inputs = x.inputs if isinstance(x, WithSoftTargets) else x
+        return inputs, y, sample_weight
+
+    def is_ready_for_steps(self):
+        teacher = self._supervision.teacher
+        return (
+            all(layer.built for layer in flatten_layers(self.student))
+            and self._objective.built
+            and (teacher is None or teacher.built)
+        )
+
+    def prepare_for_steps(self, x):
+        teacher = self._supervision.teacher
+        if teacher is not None:
+            teacher.build(x)
+        if not self._objective.built:
+            outputs = infer_outputs(self.student, x)
+            self._objective.build(name_outputs(outputs, self.output_names))
+
+    def other_models(self):
+        teacher = self._supervision.teacher
+        return [] if teacher is None else teacher.models()
+
+    def _build_objective(self, outputs):
+        """Builds the objective of a student whose outputs were unknown."""
+        if (
+            not self._objective.built
+            and makes_variables_in_steps(self)
+            and not in_symbolic_scope()
+        ):
+            self._objective.build(name_outputs(outputs, self.output_names))
+
+    def _inspect_teacher(self, outputs, axis):
+        self._check.inspect("teacher", outputs, axis)
+
+
+def _count_samples(x):
+    """Returns the number of samples in a batch of inputs."""
+    # An optional input may be `None`.
+    for part in keras.tree.flatten(x):
+        if part is not None:
+            return ops.shape(part)[0]
+    raise ValueError("Expected at least one input. Received: none")
+
+
+def _copy_weights(sample_weight):
+    """Returns copies of weights that a loss of Keras may change."""
+    # Keras multiplies them with a mask in place, in PyTorch.
+    return keras.tree.map_structure(
+        lambda x: x if x is None else ops.copy(x), sample_weight
+    )
+
+
+def _mask_gradient(result, rows):
+    """Removes the gradient of the samples where `rows` is False."""
+
+    def mask(x):
+        if x is None:
+            return None
+        kept = ops.reshape(rows, (-1,) + (1,) * (len(x.shape) - 1))
+        return ops.where(kept, x, ops.stop_gradient(x))
+
+    masked = keras.tree.map_structure(mask, result.outputs)
+    for output, keras_mask in zip(
+        keras.tree.flatten(masked), result.mask, strict=True
+    ):
+        if keras_mask is not None:
+            set_keras_mask(output, keras_mask)
+    return result._replace(
+        outputs=masked, logits=tuple(map(mask, result.logits))
+    )

@@ -1,0 +1,78 @@
+import functools
+
+import keras
+
+from keras_distill.fingerprints import fingerprint_arrays
+from keras_distill.targets import map_outputs
+
+
+class TargetPredictor(keras.Model):
+    """A teacher as a Keras model, to run it with `predict`.
+
+    Args:
+        teacher: `Teacher`.
+        objective: `Objective`. An ensemble is averaged at its temperature.
+        output_names: Names of the student's outputs, or `None`.
+        check: `StepCheck` that inspects the outputs of ensemble members, or
+            `None`.
+        finish: Function from the `Targets` of an output to tensors. Defaults
+            to `None`: the one tensor of the targets.
+    """
+
+    def __init__(
+        self, teacher, objective, output_names, check=None, finish=None
+    ):
+        super().__init__(autocast=False)
+        self.teacher = teacher
+        # A compiled `predict` reads and writes only variables of the model.
+        self._models = teacher.models()
+        self._objective = objective
+        self._output_names = output_names
+        self._variables = [] if check is None else [check.report]
+        self._inspect = check and functools.partial(check.inspect, "teacher")
+        self._finish = finish or _get_tensor
+        self._kinds: list = []
+        # Otherwise Keras would call the teacher once more to find out.
+        self.built = True
+
+    def call(self, inputs):
+        targets = self.teacher.compute_targets(
+            inputs, self._objective, self._output_names, self._inspect
+        )
+        self._kinds = []
+        return map_outputs(self._reduce, targets)
+
+    def _reduce(self, target):
+        self._kinds.append(type(target))
+        return self._finish(target)
+
+    def restore_kinds(self, arrays):
+        """Returns predicted arrays as the `Targets` that they were."""
+        kinds = iter(self._kinds)
+        return keras.tree.map_structure(
+            lambda array: next(kinds)(array), arrays
+        )
+
+    def temperatures(self):
+        """Returns the temperatures that the outputs depend on, or `None`."""
+        if not self.teacher.averages_at_a_temperature:
+            return None
+        return self._objective.temperatures()
+
+    def fingerprint(self):
+        """Returns a value that is equal as long as the outputs are."""
+        weights = self.teacher.weights()
+        objective = self._objective
+        return (
+            # The outputs of a function may depend on anything.
+            object() if weights is None else id(self.teacher.given),
+            fingerprint_arrays(weights or []),
+            self.temperatures(),
+            objective.teacher_from_logits() if self.teacher.is_list else None,
+            tuple(loss.axis for loss in objective.list_losses()),
+        )
+
+
+def _get_tensor(target):
+    (tensor,) = target
+    return tensor
