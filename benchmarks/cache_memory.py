@@ -72,7 +72,10 @@ def measure_own_memory(arguments):
 def estimate(arguments):
     """Returns what `fit` expects, as a sample beside those of processes."""
     distiller, x, _ = make_training(arguments)
-    size = estimate_bytes(x, distiller._make_predictor())
+    predictor = distiller._supervision.make_predictor(
+        distiller._objective, distiller._check
+    )
+    size = estimate_bytes(x, predictor)
     return {"peak_bytes": size, "growth_bytes": size, "steps": 0}
 
 

@@ -4,7 +4,7 @@ import keras
 class LogHyperparameters(keras.callbacks.Callback):
     """Adds `alpha` and `temperature` to the logs at the end of an epoch.
 
-    `History`, `CSVLogger` and `TensorBoard` find them in the logs, like the
+    `History`, `CSVLogger` and `TensorBoard` read them from the logs, like the
     learning rate of a `LearningRateScheduler`.
     """
 
@@ -16,10 +16,7 @@ class LogHyperparameters(keras.callbacks.Callback):
 class ReadReport(keras.callbacks.Callback):
     """Raises an error at the end of an epoch with non-finite soft targets.
 
-    It comes first, before other callbacks save the weights of the epoch.
-
-    Args:
-        check: `StepCheck`.
+    It has to run before the callbacks that save the weights of the epoch.
     """
 
     def __init__(self, check):
@@ -30,22 +27,18 @@ class ReadReport(keras.callbacks.Callback):
         self._check.finish()
 
 
-def prepend_callback(callback, callbacks):
-    """Returns the callbacks of `fit` with one more, which comes first.
-
-    Args:
-        callback: `keras.callbacks.Callback`.
-        callbacks: The argument of `fit`: a callback, a list of them, a
-            `keras.callbacks.CallbackList`, or `None`.
-    """
+def prepend_callbacks(own: list, callbacks):
+    """Returns the argument `callbacks` of `fit` with `own` in front."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        # It is used once more if `fit` is called again.
-        others = [
-            each
-            for each in callbacks.callbacks
-            if not isinstance(each, type(callback))
+        # It may contain the own callbacks of an earlier `fit`.
+        types = tuple(map(type, own))
+        kept = [
+            callback
+            for callback in callbacks.callbacks
+            if not isinstance(callback, types)
         ]
-        callback.set_model(callbacks.model)
-        callbacks.callbacks[:] = [callback, *others]
+        for callback in own:
+            callback.set_model(callbacks.model)
+        callbacks.callbacks[:] = [*own, *kept]
         return callbacks
-    return [callback, *keras.tree.flatten(callbacks or [])]
+    return [*own, *keras.tree.flatten(callbacks or [])]

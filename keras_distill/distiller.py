@@ -1,33 +1,30 @@
-import warnings
-
 import keras
 
 from keras_distill.backend import keeping_variables
-from keras_distill.backend.keras_compat import flatten_layers
+from keras_distill.backend.keras_compat import find_dtype_policy
 from keras_distill.backend.keras_compat import forget_compile
 from keras_distill.backend.keras_compat import has_compiled_metrics
-from keras_distill.backend.keras_compat import has_default_build
 from keras_distill.backend.keras_compat import lacks_compiled_metrics
 from keras_distill.backend.keras_compat import train_validation_split
 from keras_distill.callbacks import LogHyperparameters
 from keras_distill.callbacks import ReadReport
-from keras_distill.callbacks import prepend_callback
+from keras_distill.callbacks import prepend_callbacks
 from keras_distill.data.cache import should_cache
 from keras_distill.data.checks import check_hard_loss
 from keras_distill.data.checks import check_labels
+from keras_distill.data.checks import check_student
 from keras_distill.data.checks import check_validation
+from keras_distill.data.checks import ignores_labels
 from keras_distill.data.checks import join_soft_targets
 from keras_distill.data.checks import keep_weights
 from keras_distill.data.checks import normalize_validation
 from keras_distill.export import export_student
-from keras_distill.forward import ends_linearly
 from keras_distill.objective import DEFAULT_ALPHA
 from keras_distill.objective import Objective
 from keras_distill.objective import check_metrics
 from keras_distill.outputs import find_output_names
 from keras_distill.step import DistillationStep
 from keras_distill.step_check import StepCheck
-from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.supervision import Supervision
 
 
@@ -48,10 +45,9 @@ class Distiller(DistillationStep):
     gradient: for arrays once, before the first epoch (see `cache` in `fit`);
     for other data once in each training step.
 
-    `predict`, `evaluate`, `save` and `export` use only the student. The teacher
-    is never changed or saved. (`evaluate` calls it if there are
-    `distillation_metrics`.) After loading a saved `Distiller`, set
-    `distiller.teacher = teacher` to continue the training.
+    `predict`, `save` and `export` use only the student, and so does `evaluate`
+    without `distillation_metrics`. The teacher is never changed or saved. After
+    loading a saved `Distiller`, set `distiller.teacher = teacher` to continue.
 
     The logs contain `loss` (everything that is minimized), `soft_loss` (the
     weighted sum of the distillation losses), `hard_loss` (the `loss` of
@@ -89,17 +85,6 @@ class Distiller(DistillationStep):
     distiller.student.export("student/")
     ```
 
-    Data without labels, or with soft targets of its own (no teacher needed):
-
-    ```python
-    distiller.compile("adam")
-    distiller.fit(unlabelled_x)
-
-    distiller = keras_distill.Distiller(student=student)
-    distiller.compile("adam")
-    distiller.fit(x, soft_targets=teacher_logits)
-    ```
-
     Args:
         student: The `keras.Model` to train.
         teacher: A `keras.Model`; a callable `inputs -> logits`; a list of
@@ -110,8 +95,7 @@ class Distiller(DistillationStep):
         name: Optional name of the model.
 
     Raises:
-        TypeError: On positional arguments. `keras.distillation.Distiller` has
-            them in the other order, and a swap would train the teacher.
+        TypeError: On positional arguments, which may swap the models.
         ValueError: If an argument is of another kind, or the outputs of
             student and teacher do not match.
     """
@@ -126,20 +110,10 @@ class Distiller(DistillationStep):
         return super().__new__(cls, **kwargs)
 
     def __init__(self, *, student, teacher=None, name=None):
-        if not isinstance(student, keras.Model):
-            raise ValueError(
-                "Expected `student` to be a `keras.Model`. "
-                f"Received: student={student!r}"
-            )
-        if _has_own_training(student):
-            warnings.warn(
-                "The student has its own `train_step` or `compute_loss`. A "
-                "`Distiller` ignores them and uses those of `keras.Model`.",
-                stacklevel=2,
-            )
+        check_student(student)
         # The policy decides about loss scaling. The student casts its inputs.
         super().__init__(
-            name=name, dtype=_find_dtype_policy(student), autocast=False
+            name=name, dtype=find_dtype_policy(student), autocast=False
         )
         self.student = student
         self._supervision = Supervision(student, teacher)
@@ -149,33 +123,9 @@ class Distiller(DistillationStep):
         self._check = StepCheck()
         self.built = student.built
 
-    def __setattr__(self, name, value):
-        if name == "temperature":
-            raise AttributeError(
-                "The distillation loss has the temperature: "
-                "`distiller.distillation_loss.temperature = 2.0`."
-            )
-        if name == "student" and hasattr(self, "_objective"):
-            raise AttributeError(
-                "The student of a `Distiller` cannot be replaced. Create a "
-                "new `Distiller(student=..., teacher=...)`."
-            )
-        if name == "teacher":
-            # Keras would track the model as a part of this one.
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
-    def __dir__(self):
-        # Keras saves every model that it finds under these names.
-        return [name for name in super().__dir__() if name != "teacher"]
-
     @property
     def teacher(self):
-        """The teacher. A list of teachers becomes an `Ensemble`.
-
-        You can replace the teacher at any time.
-        """
+        """The teacher, which you can replace. A list becomes an `Ensemble`."""
         teacher = self._supervision.teacher
         return teacher and teacher.given
 
@@ -208,11 +158,6 @@ class Distiller(DistillationStep):
         """
         self._assert_is_compiled("distillation_loss")
         return self._objective.losses
-
-    @property
-    def output_names(self):
-        """The names of the student's outputs, if it has names."""
-        return getattr(self.student, "output_names", None)
 
     def compile(
         self,
@@ -270,25 +215,21 @@ class Distiller(DistillationStep):
             weighted_metrics: As in `keras.Model.compile`.
             distillation_metrics: Metrics between teacher and student: a
                 `keras_distill.metrics.DistillationMetric` or its name, or a
-                list of these. With several outputs, one metric applies to each
-                output; a list in their order or a dict with their names has an
-                entry for each output. In `fit` the metrics need no extra call
+                list of these. For several outputs, as in `distillation_loss`.
+                In `fit` the metrics need no extra call
                 of the teacher. `evaluate` calls it once per batch. Its logs
                 then contain `soft_loss`, and `loss` (`val_loss` in `fit`) is
                 the whole objective. Defaults to `None`.
             run_eagerly: As in `keras.Model.compile`.
             steps_per_execution: As in `keras.Model.compile`.
             jit_compile: As in `keras.Model.compile`. With TensorFlow, `"auto"`
-                (the default) disables XLA on CPU and enables it on GPU. On two
-                CPU cores, XLA took 1.1 times the CPU seconds for a dense
-                student, 2.3 times for a convolutional one, and 1.1 times for
-                one with dropout (`python benchmarks/compile_options.py`).
+                (the default) disables XLA on CPU and enables it on GPU, if the
+                layers of student and teacher support it.
             auto_scale_loss: As in `keras.Model.compile`. A student in
                 `mixed_float16` gets loss scaling.
 
         Raises:
-            ValueError: If a distillation loss, a weight or `alpha` is not of
-                the kind above, or does not fit the student's outputs.
+            ValueError: If an argument does not fit the student's outputs.
         """
         check_metrics(metrics, weighted_metrics)
         check_hard_loss(loss, [metrics, weighted_metrics], self.student)
@@ -299,11 +240,10 @@ class Distiller(DistillationStep):
             loss is not None,
             distillation_metrics,
         )
-        output_names = find_output_names(self.student)
-        if output_names is not None:
-            self._objective.build(output_names)
+        self._objective.build(find_output_names(self.student))
         self._check = StepCheck()
-        self.dtype_policy = _find_dtype_policy(self.student)
+        self._ignores_labels = ignores_labels(loss)
+        self.dtype_policy = find_dtype_policy(self.student)
         self._auto_scale_loss = auto_scale_loss
         self._jit_is_auto = jit_compile == "auto" and not run_eagerly
         # Keras keeps the loss and metrics of a former `compile`.
@@ -347,9 +287,7 @@ class Distiller(DistillationStep):
         Example:
 
         ```python
-        distiller = keras_distill.Distiller(student=student, teacher=teacher)
         distiller.compile("adam", loss=None, metrics=["accuracy"])
-        distiller.fit(x, y, batch_size=128, epochs=2)
         distiller.fit(unlabelled_x, epochs=2, validation_data=(x_test, y_test))
         distiller.fit(tf_dataset, epochs=2)
         distiller.fit(x, soft_targets=teacher_logits)
@@ -386,10 +324,9 @@ class Distiller(DistillationStep):
                 1 GiB, which need 4 GiB at the peak, no `steps_per_epoch`, and
                 training on one device. `True` always caches arrays (in one
                 process). `False` calls the teacher in each training step. Use
-                it if a callback changes the teacher's weights. The teacher
-                processes eight batches at a time, up to 256 examples. Another
-                `fit` with the same arrays and the same teacher uses the cache
-                again, unless the teacher is a function.
+                it if a callback changes the teacher's weights. Another `fit`
+                with the same arrays and the same Keras model as the teacher
+                uses the cache again.
             soft_targets: Soft targets for arrays `x`: the teacher's logits in
                 the structure of the student's outputs, `TopKTargets` or
                 `EnsembleTargets`. The teacher is then not called. Defaults to
@@ -399,9 +336,8 @@ class Distiller(DistillationStep):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: If there are neither soft targets nor a teacher; if
-                there are no labels and `alpha < 1`; if a label is not a class
-                of the student; or if soft targets are not finite.
+            ValueError: If soft targets or labels are missing, a label is not a
+                class of the student, or soft targets are not finite.
         """
         self._assert_is_compiled("fit")
         x = join_soft_targets(x, y, soft_targets)
@@ -418,9 +354,10 @@ class Distiller(DistillationStep):
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             check_labels(validation_data[1], self.loss, self.student)
         self._supervision.check_metrics(self._objective)
-        cached = self._supervision.cache
-        cached.in_use = False
-        predictor = self._make_predictor()
+        self._supervision.cache.in_use = False
+        predictor = self._supervision.make_predictor(
+            self._objective, self._check
+        )
         y, sample_weight = keep_weights(x, y, sample_weight)
         if should_cache(
             cache, x, y, sample_weight, steps_per_epoch, self, predictor
@@ -429,39 +366,28 @@ class Distiller(DistillationStep):
                 (x, y, sample_weight), validation_data = train_validation_split(
                     (x, y, sample_weight), validation_split=validation_split
                 )
-            x = cached.join(x, predictor, batch_size, verbose)
+            x = self._supervision.cache.join(x, predictor, batch_size, verbose)
         if lacks_compiled_metrics(self):
             self.train_function = None
-        callbacks = prepend_callback(LogHyperparameters(), callbacks)
-        callbacks = prepend_callback(ReadReport(self._check), callbacks)
+        callbacks = prepend_callbacks(
+            [ReadReport(self._check), LogHyperparameters()], callbacks
+        )
         with keeping_variables(self):
+            # The order is that of `keras.Model.fit`.
             return super().fit(
-                x=x,
-                y=y,
-                batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=callbacks,
-                validation_split=validation_split,
-                validation_data=validation_data,
-                shuffle=shuffle,
-                class_weight=class_weight,
-                sample_weight=sample_weight,
-                initial_epoch=initial_epoch,
-                steps_per_epoch=steps_per_epoch,
-                validation_steps=validation_steps,
-                validation_batch_size=validation_batch_size,
-                validation_freq=validation_freq,
+                *(x, y, batch_size, epochs, verbose, callbacks),
+                *(validation_split, validation_data, shuffle, class_weight),
+                *(sample_weight, initial_epoch, steps_per_epoch),
+                *(validation_steps, validation_batch_size, validation_freq),
             )
 
     def hyperparameters(self):
         """Returns the present `alpha` and temperatures, as in the logs.
 
         Returns:
-            Dict of floats: `"alpha"`, if there is a hard loss, and
-            `"temperature"`, if a distillation loss has one. If several losses
-            have a temperature, each has its own name:
-            `"soft_target_crossentropy_temperature"`.
+            Dict of floats with `"alpha"` (if there is a hard loss) and
+            `"temperature"` (with the name of the loss in front, if
+            several losses have a temperature).
         """
         self._assert_is_compiled("hyperparameters")
         return self._objective.hyperparameters()
@@ -482,23 +408,20 @@ class Distiller(DistillationStep):
         """Evaluates the student, as `keras.Model.evaluate` does.
 
         Args:
-            x: As in `keras.Model.evaluate`. The data can contain soft targets,
-                as in `fit`.
-            y: As in `keras.Model.evaluate`.
-            batch_size: As in `keras.Model.evaluate`.
-            verbose: As in `keras.Model.evaluate`.
-            sample_weight: As in `keras.Model.evaluate`.
-            steps: As in `keras.Model.evaluate`.
-            callbacks: As in `keras.Model.evaluate`.
-            return_dict: As in `keras.Model.evaluate`.
+            x: As in `keras.Model.evaluate`, or with soft targets as in `fit`.
+            y: As in `keras.Model.evaluate`, and so are the arguments up to
+                `return_dict`, and `**kwargs`.
+            batch_size: See there.
+            verbose: See there.
+            sample_weight: See there.
+            steps: See there.
+            callbacks: See there.
+            return_dict: See there.
             soft_targets: As in `fit`.
-            **kwargs: As in `keras.Model.evaluate`.
+            **kwargs: See there.
 
         Returns:
             The logs, as a list or dict.
-
-        Raises:
-            ValueError: If there is nothing to evaluate.
         """
         self._assert_is_compiled("evaluate")
         # A validation begins before the end of an epoch.
@@ -506,85 +429,17 @@ class Distiller(DistillationStep):
         x = join_soft_targets(x, y, soft_targets)
         check_labels(y, self.loss, self.student)
         y, sample_weight = keep_weights(x, y, sample_weight)
+        self._supervision.check_metrics(self._objective)
         if lacks_compiled_metrics(self):
             self.test_function = None
-        self._supervision.check_metrics(self._objective)
         with keeping_variables(self):
             logs = super().evaluate(
-                x,
-                y,
-                batch_size=batch_size,
-                verbose=verbose,
-                sample_weight=sample_weight,
-                steps=steps,
-                callbacks=callbacks,
-                return_dict=return_dict,
+                *(x, y, batch_size, verbose, sample_weight),
+                *(steps, callbacks, return_dict),
                 **kwargs,
             )
         self._check.finish()
         return logs
-
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Evaluates one batch, as `keras.Model.test_on_batch` does.
-
-        Args:
-            x: As in `keras.Model.test_on_batch`, or `WithSoftTargets`.
-            y: As in `keras.Model.test_on_batch`.
-            sample_weight: As in `keras.Model.test_on_batch`.
-            return_dict: As in `keras.Model.test_on_batch`.
-
-        Returns:
-            The logs, as a dict or list.
-        """
-        self._assert_is_compiled("test_on_batch")
-        if y is not None and lacks_compiled_metrics(self):
-            self.test_function = None
-        logs = super().test_on_batch(
-            x, y, sample_weight=sample_weight, return_dict=return_dict
-        )
-        self._check.finish()
-        return logs
-
-    def train_on_batch(
-        self,
-        x,
-        y=None,
-        sample_weight=None,
-        class_weight=None,
-        return_dict=False,
-    ):
-        """Takes one training step, as `keras.Model.train_on_batch` does.
-
-        Args:
-            x: As in `keras.Model.train_on_batch`, or `WithSoftTargets`.
-            y: As in `keras.Model.train_on_batch`.
-            sample_weight: As in `keras.Model.train_on_batch`.
-            class_weight: As in `keras.Model.train_on_batch`.
-            return_dict: As in `keras.Model.train_on_batch`.
-
-        Returns:
-            The logs, as a dict or list.
-        """
-        self._assert_is_compiled("train_on_batch")
-        self._supervision.cache.in_use = False
-        if y is not None and lacks_compiled_metrics(self):
-            self.train_function = None
-        logs = super().train_on_batch(
-            x,
-            y,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            return_dict=return_dict,
-        )
-        self._check.finish()
-        return logs
-
-    def build(self, input_shape):
-        # A subclassed student without a `build` is built by its first call.
-        student = self.student
-        if not student.built and not has_default_build(student):
-            student.build(input_shape)
-        self.built = True
 
     def export(self, filepath, format="tf_saved_model", **kwargs):
         """Exports the student, as `distiller.student.export` does.
@@ -642,49 +497,3 @@ class Distiller(DistillationStep):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
-
-    def _configure_steps(self):
-        """Adapts `compile` to the present teacher."""
-        if self._jit_is_auto:
-            self.jit_compile = self.resolve_jit_compile()
-        teacher = self._supervision.teacher
-        self._check.inspected = set()
-        if not ends_linearly(self.student):
-            self._check.inspected.add("student")
-        if teacher is None or not teacher.ends_linearly():
-            self._check.inspected.add("teacher")
-
-    def _make_predictor(self):
-        """Returns the teacher as a model, or `None` without a teacher."""
-        teacher = self._supervision.teacher
-        if teacher is None:
-            return None
-        return TargetPredictor(
-            teacher,
-            self._objective,
-            self.output_names,
-            self._check,
-        )
-
-    def _assert_is_compiled(self, name):
-        if not self.compiled:
-            raise ValueError(
-                f"You must call `compile()` before using `{name}`."
-            )
-
-
-def _find_dtype_policy(student):
-    """Returns the policy from which Keras decides about loss scaling."""
-    # One layer in float16 is enough to need it.
-    policies = [layer.dtype_policy for layer in flatten_layers(student)]
-    for policy in policies:
-        if policy.name == "mixed_float16":
-            return policy
-    return student.dtype_policy
-
-
-def _has_own_training(student) -> bool:
-    return any(
-        getattr(type(student), name) is not getattr(keras.Model, name)
-        for name in ("train_step", "compute_loss")
-    )

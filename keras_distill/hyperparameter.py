@@ -2,6 +2,7 @@ import typing
 
 import keras
 
+from keras_distill.backend import is_inside_function
 from keras_distill.backend import outside_of_functions
 from keras_distill.backend.keras_compat import in_stateless_scope
 
@@ -24,6 +25,8 @@ class Hyperparameter:
         self._check = check
         self._value = check(name, value)
         self._variable: typing.Any = None
+        # It is built anew in each trace, where no variable can be created.
+        self._is_constant = is_inside_function()
 
     @property
     def value(self) -> float:
@@ -47,8 +50,10 @@ class Hyperparameter:
 
     def read(self):
         """Returns the variable; or the value where none can be created."""
-        # A model of Keras that is compiled with a loss directly.
-        if self._variable is None and in_stateless_scope():
+        # A model of Keras may be compiled with a loss directly.
+        if self._variable is None and (
+            self._is_constant or in_stateless_scope()
+        ):
             return self._value
         return self.variable
 

@@ -7,8 +7,8 @@ import typing
 import keras
 from keras import ops
 
-from keras_distill.backend import unscale_loss
 from keras_distill.backend.keras_compat import MetricsList
+from keras_distill.backend.keras_compat import unscale_loss_for_distribution
 from keras_distill.forward import Forward
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.identifiers import number_names
@@ -18,9 +18,11 @@ from keras_distill.losses import get as get_loss
 from keras_distill.metrics import DistillationMetric
 from keras_distill.metrics import get as get_metric
 from keras_distill.outputs import flatten_like
+from keras_distill.outputs import name_outputs
 from keras_distill.outputs import spread
 from keras_distill.step_check import DO_NOT_SERVE
-from keras_distill.temperature import to_logits
+from keras_distill.targets import TARGET_TYPES
+from keras_distill.targets import to_logits
 from keras_distill.validation import check_number
 
 DEFAULT_ALPHA = 0.9
@@ -34,6 +36,7 @@ class Term(typing.NamedTuple):
     output: int
     loss: DistillationLoss
     weight: float
+    temperature: typing.Any
 
 
 class Objective:
@@ -76,7 +79,7 @@ class Objective:
         self.tracker: typing.Any = None
         self._listed_metrics: typing.Any = None
         # Before the first step, which cannot create them without a retrace.
-        self.variables()
+        self.alpha_variable, *_ = self.variables()
 
     # ---- Outside of steps
 
@@ -85,9 +88,9 @@ class Objective:
         """Whether the student's outputs are known."""
         return self.terms is not None
 
-    def build(self, output_names: list) -> None:
-        """Assigns losses and metrics to the outputs, once."""
-        if self.built:
+    def build(self, output_names) -> None:
+        """Assigns losses and metrics to the outputs, once they are known."""
+        if self.built or output_names is None:
             return
         self.metrics = _spread_metrics(self.given_metrics, output_names)
         listed = [metric for metrics in self.metrics for metric in metrics]
@@ -105,7 +108,7 @@ class Objective:
             self.weights, output_names, "distillation_loss_weights"
         )
         return [
-            Term(output, loss, weight)
+            Term(output, loss, weight, loss.temperature_variable)
             for output in range(len(output_names))
             for loss, weight in _pair(losses[output], weights[output])
         ]
@@ -161,10 +164,15 @@ class Objective:
             values[f"{name}_temperature"] = loss.temperature
         return values
 
-    def ensemble_temperatures(self, output_names: list) -> list:
+    def _find_names(self, outputs) -> list:
+        """Returns the names of a teacher's outputs."""
+        return self.output_names or name_outputs(outputs)
+
+    def ensemble_temperatures(self, outputs) -> list:
         """Returns the temperature at which to average each output."""
+        output_names = self._find_names(outputs)
         by_output: list[dict] = [{} for _ in output_names]
-        for output, loss, _ in self.list_terms(output_names):
+        for output, loss, *_ in self.list_terms(output_names):
             if loss.temperature is not None:
                 by_output[output][loss.temperature] = loss.temperature_variable
         for variables in by_output:
@@ -180,12 +188,13 @@ class Objective:
         """Refuses losses of one output that differ in their temperature."""
         # A callback may have changed one of them.
         if self.output_names is not None:
-            self.ensemble_temperatures(self.output_names)
+            self.ensemble_temperatures(None)
 
-    def ensemble_axes(self, output_names: list) -> list:
+    def ensemble_axes(self, outputs) -> list:
         """Returns the axis of the classes of each output, or `None`."""
+        output_names = self._find_names(outputs)
         by_output: list[set] = [set() for _ in output_names]
-        for output, loss, _ in self.list_terms(output_names):
+        for output, loss, *_ in self.list_terms(output_names):
             by_output[output].add(loss.axis)
         for axes in by_output:
             if len(axes) > 1:
@@ -219,20 +228,21 @@ class Objective:
         outputs, targets, weights = _align(student, by_output, sample_weight)
         total: typing.Any = None
         values = []
-        for output, loss, weight in self.terms:
+        for output, loss, weight, temperature in self.terms:
             target, logits = targets[output], student.logits[output]
             if logits is None:
                 logits = outputs[output]
-                if loss.from_logits:
-                    check.inspect("student", logits, loss.axis)
-                else:
+                if not loss.from_logits:
                     logits = to_logits(logits, loss.student_log_zero)
-            raw = target.raw_outputs()
-            if loss.teacher_from_logits and raw is not None:
-                check.inspect("teacher", raw, loss.axis)
-            serves = loss.is_served_by(target, logits.shape[loss.axis])
+                elif "student" in check.inspected:
+                    check.inspect("student", logits, loss.axis)
+            if "teacher" in check.inspected and loss.teacher_from_logits:
+                raw = target.raw_outputs()
+                if raw is not None:
+                    check.inspect("teacher", raw, loss.axis)
+            serves = target.serves(temperature, logits.shape[loss.axis])
             value = loss.reduce(
-                loss.compute(target, logits),
+                loss.compute(target, logits, temperature),
                 weights[output],
                 student.mask[output],
             )
@@ -248,8 +258,6 @@ class Objective:
 
     def update_metrics(self, by_output, student, sample_weight, check) -> None:
         """Adds a batch to the `distillation_metrics`."""
-        if not self.has_metrics:
-            return
         outputs, targets, weights = _align(student, by_output, sample_weight)
         for output, metrics in enumerate(self.metrics):
             loss = self._find_loss(output)
@@ -308,31 +316,29 @@ class LossTracker(keras.metrics.Metric):
     def __init__(self, term_names: list):
         super().__init__(name="losses")
         self.names = ["soft_loss", "hard_loss", *term_names]
-        size = (len(self.names),)
-        self.totals = self.add_variable(size, "zeros", name="totals")
-        self.counts = self.add_variable(size, "zeros", name="counts")
+        # The sums of the losses, and the weights of these sums.
+        shape = (2 * len(self.names),)
+        self.sums = self.add_variable(shape, "zeros", name="sums")
 
     def update_state(self, soft, terms, hard, batch_size):
         """Adds the losses of a batch; `None` where there is none."""
         values = [soft, hard]
         if len(self.names) > 2:
             values += terms or [None] * (len(self.names) - 2)
-        present = [float(value is not None) for value in values]
-        values = [
-            0.0 if value is None else ops.cast(unscale_loss(value), self.dtype)
-            for value in values
-        ]
-        weights = ops.cast(batch_size, self.dtype) * ops.convert_to_tensor(
-            present, self.dtype
-        )
-        self.totals.assign_add(ops.stack(values) * weights)
-        self.counts.assign_add(weights)
+        present = []
+        for position, value in enumerate(values):
+            present.append(0.0 if value is None else 1.0)
+            values[position] = (
+                0.0
+                if value is None
+                else ops.cast(unscale_loss_for_distribution(value), self.dtype)
+            )
+        weight = ops.cast(batch_size, self.dtype)
+        self.sums.assign_add(ops.stack([*values, *present]) * weight)
 
     def result(self):
-        means = ops.divide_no_nan(
-            ops.convert_to_tensor(self.totals),
-            ops.convert_to_tensor(self.counts),
-        )
+        totals, weights = ops.split(ops.convert_to_tensor(self.sums), 2)
+        means = ops.divide_no_nan(totals, weights)
         return dict(zip(self.names, ops.unstack(means), strict=True))
 
 
@@ -350,13 +356,16 @@ def check_metrics(*metrics) -> None:
 def _align(student: Forward, by_output, sample_weight):
     """Returns outputs, targets and sample weights as flat lists."""
     outputs = student.outputs
+    nested = keras.tree.is_nested(outputs) or keras.tree.is_nested(
+        sample_weight
+    )
+    if isinstance(by_output, TARGET_TYPES) and not nested:
+        return [outputs], [by_output], [sample_weight]
     targets = flatten_like(outputs, soft_targets=by_output)
     if keras.tree.is_nested(sample_weight):
         weights = flatten_like(outputs, sample_weight=sample_weight)
     else:
         weights = [sample_weight] * len(targets)
-    if not keras.tree.is_nested(outputs):
-        return [outputs], targets, weights
     return keras.tree.flatten(outputs), targets, weights
 
 

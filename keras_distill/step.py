@@ -12,21 +12,25 @@ import warnings
 import keras
 from keras import ops
 
-from keras_distill.backend import call_step
+from keras_distill.backend import call_stateless_step
+from keras_distill.backend import is_distributed
 from keras_distill.backend import makes_variables_in_steps
-from keras_distill.backend import run_step
+from keras_distill.backend import run_stateless_step
 from keras_distill.backend.keras_compat import TrainedModel
 from keras_distill.backend.keras_compat import compute_hard_loss
 from keras_distill.backend.keras_compat import flatten_layers
+from keras_distill.backend.keras_compat import has_default_build
 from keras_distill.backend.keras_compat import in_symbolic_scope
 from keras_distill.backend.keras_compat import infer_outputs
+from keras_distill.backend.keras_compat import lacks_compiled_metrics
 from keras_distill.backend.keras_compat import list_compiled_results
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.backend.keras_compat import sum_additional_losses
+from keras_distill.data.checks import Unlabelled
 from keras_distill.data.checks import mask_unlabelled
 from keras_distill.data.checks import refuse_packed
-from keras_distill.data.checks import unpack
 from keras_distill.forward import Forward
+from keras_distill.forward import ends_linearly
 from keras_distill.forward import forward
 from keras_distill.objective import Objective
 from keras_distill.outputs import name_outputs
@@ -35,6 +39,8 @@ from keras_distill.step_check import NO_LABELS
 from keras_distill.step_check import StepCheck
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
+from keras_distill.targets import as_targets
+from keras_distill.targets import map_outputs
 from keras_distill.teachers.supervision import Supervision
 
 # The entry of a step's logs with the report of its `StepCheck`.
@@ -46,47 +52,73 @@ class DistillationStep(TrainedModel):
 
     # Set by the `Distiller`.
     student: keras.Model
-    output_names: typing.Any
     alpha: float
     _objective: Objective
     _supervision: Supervision
     _check: StepCheck
+    _ignores_labels: bool
 
     # Set by Keras: the compiled steps.
     train_function: typing.Any
     test_function: typing.Any
 
+    def __setattr__(self, name, value):
+        if name == "teacher":
+            # Keras would track the model as a part of this one.
+            object.__setattr__(self, name, value)
+            return
+        if name == "temperature":
+            raise AttributeError(
+                "The distillation loss has the temperature: "
+                "`distiller.distillation_loss.temperature = 2.0`."
+            )
+        if name == "student" and hasattr(self, "_objective"):
+            raise AttributeError(
+                "The student of a `Distiller` cannot be replaced. Create a "
+                "new `Distiller(student=..., teacher=...)`."
+            )
+        super().__setattr__(name, value)
+
+    def __dir__(self):
+        # Keras saves every model that it finds under these names.
+        return [name for name in super().__dir__() if name != "teacher"]
+
+    @property
+    def output_names(self):
+        """The names of the student's outputs, if it has names."""
+        return getattr(self.student, "output_names", None)
+
     # ---- One step
 
     def train_step(self, *args):
-        result, logs, report = run_step(
-            self,
-            self._add_targets,
-            super().train_step,
-            args,
-            self._check.report,
-        )
-        logs[_REPORT] = report
-        return result
+        return self._run_step(super().train_step, self._add_targets, args)
 
     def test_step(self, *args):
-        result, logs, report = run_step(
-            self,
-            self._add_targets_to_test,
-            super().test_step,
-            args,
-            self._check.report,
-        )
-        logs[_REPORT] = report
-        return result
+        step = super().test_step
+        return self._run_step(step, self._add_targets_to_test, args)
+
+    def _run_step(self, step, prepare, args):
+        """Takes a step of Keras, and adds the report to its logs."""
+        if run_stateless_step is not None:
+            result, logs, report = run_stateless_step(
+                self, prepare, step, args, self._check.report
+            )
+            logs[_REPORT] = report
+            return result
+        data = prepare(*args)
+        logs = step(data)
+        if isinstance(data[0], WithSoftTargets):
+            _, rows = data[0].soft_targets
+            if rows is not None:
+                logs[_REPORT] = ops.copy(self._check.report)
+        return logs
 
     def _add_targets(self, data):
         """Returns the data of a training step with checked soft targets."""
-        x, y, sample_weight = unpack(data)
-        refuse_packed(y)
-        inputs, targets = self._supervision.find_targets(
-            x, self._objective, self.output_names, self._inspect_teacher
-        )
+        x, y, sample_weight = _unpack(data)
+        if y is None and self.loss is not None and self.alpha < 1:
+            raise ValueError(NEEDS_LABELS)
+        inputs, targets = self._find_targets(x)
         if targets is None:
             raise ValueError(
                 "There are no soft targets: pass a `teacher` to the "
@@ -94,25 +126,18 @@ class DistillationStep(TrainedModel):
                 "with the data: `fit(x, y, soft_targets=logits)`. Received: "
                 "teacher=None"
             )
-        if y is None and self.loss is not None and self.alpha < 1:
-            raise ValueError(NEEDS_LABELS)
         if isinstance(targets, CheckedTargets):
-            x = WithSoftTargets(inputs, targets)
-        else:
-            x = self._check.mask(inputs, targets)
-        return x, y, sample_weight
+            return WithSoftTargets(inputs, targets), y, sample_weight
+        return self._check.mask(inputs, targets), y, sample_weight
 
     def _add_targets_to_test(self, data):
         """Returns the data of a test step, with soft targets if needed."""
-        x, y, sample_weight = unpack(data)
-        refuse_packed(y)
+        x, y, sample_weight = _unpack(data)
         if not isinstance(x, WithSoftTargets) and not (
             self._objective.has_metrics
         ):
             return x, y, sample_weight
-        inputs, targets = self._supervision.find_targets(
-            x, self._objective, self.output_names, self._inspect_teacher
-        )
+        inputs, targets = self._find_targets(x)
         if targets is None:
             warnings.warn(
                 "`distillation_metrics` compare the student with its teacher, "
@@ -124,6 +149,21 @@ class DistillationStep(TrainedModel):
         if not isinstance(targets, CheckedTargets):
             targets = CheckedTargets(targets)
         return WithSoftTargets(inputs, targets), y, sample_weight
+
+    def _find_targets(self, x):
+        """Returns inputs and soft targets: from the data, or the teacher.
+
+        The soft targets are a structure of `Targets`; or `CheckedTargets`, if
+        they come from the cache; or `None`, if there are none.
+        """
+        teacher = self._supervision.teacher
+        if isinstance(x, WithSoftTargets):
+            if isinstance(x.soft_targets, CheckedTargets):
+                return x
+            return x.inputs, map_outputs(as_targets, x.soft_targets)
+        if teacher is None:
+            return x, None
+        return x, teacher.compute_targets(x, self._objective, self._check)
 
     def call(self, inputs, training=None):
         if not isinstance(inputs, WithSoftTargets):
@@ -158,7 +198,8 @@ class DistillationStep(TrainedModel):
         values: list = []
         hard_weight = 1.0
         outputs = y_pred.outputs if isinstance(y_pred, Forward) else y_pred
-        self._build_objective(outputs)
+        if objective.terms is None:
+            self._build_objective(outputs)
         if isinstance(y_pred, Forward):
             soft, values = objective.compute_soft_loss(
                 x.soft_targets.by_output, y_pred, sample_weight, self._check
@@ -166,24 +207,22 @@ class DistillationStep(TrainedModel):
             if not objective.has_hard_loss:
                 losses.append(soft)
             else:
-                alpha = ops.cast(
-                    objective.alpha.variable, keras.config.floatx()
-                )
+                alpha = ops.cast(objective.alpha_variable, soft.dtype)
                 hard_weight = 1.0 - alpha
                 if y is None and training:
                     self._check.note(NO_LABELS, alpha < 1)
                     alpha = ops.where(alpha < 1, 0.0, alpha)
                 losses.append(alpha * soft)
         if y is not None and objective.has_hard_loss:
-            hard = compute_hard_loss(
-                self, y, outputs, _copy_weights(sample_weight)
-            )
+            if sample_weight is not None:
+                sample_weight = _copy_weights(sample_weight)
+            hard = compute_hard_loss(self, y, outputs, sample_weight)
             losses.append(hard_weight * hard)
-        if objective.built and (soft is not None or hard is not None):
+        if objective.terms is not None and losses:
             objective.tracker.update_state(
                 soft, values, hard, _count_samples(x)
             )
-        return sum(losses) if losses else ops.zeros(())
+        return functools.reduce(ops.add, losses) if losses else ops.zeros(())
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Updates the metrics and returns the logs of the batch.
@@ -202,9 +241,10 @@ class DistillationStep(TrainedModel):
         outputs, absent = y_pred, set()
         if isinstance(y_pred, Forward):
             outputs = y_pred.outputs
-            objective.update_metrics(
-                x.soft_targets.by_output, y_pred, sample_weight, self._check
-            )
+            if objective.has_metrics:
+                objective.update_metrics(
+                    x.soft_targets.by_output, y_pred, sample_weight, self._check
+                )
         else:
             absent.update(objective.names_of_soft_targets())
             if y is None or not objective.has_hard_loss:
@@ -216,7 +256,8 @@ class DistillationStep(TrainedModel):
                 # Without the labels it is not the loss of `compile`.
                 absent.add("loss")
         else:
-            mask_unlabelled(y, outputs, self.loss, self.output_names)
+            if self._ignores_labels:
+                mask_unlabelled(y, outputs, self.loss, self.output_names)
             logs = super().compute_metrics(x, y, outputs, sample_weight)
         kept = {name: logs[name] for name in logs if name not in absent}
         if kept or in_symbolic_scope():
@@ -268,20 +309,26 @@ class DistillationStep(TrainedModel):
             return
         super().make_test_function(force)
         self.test_function = functools.partial(
-            self._run_step, self.test_function
+            self._run_compiled, self.test_function
         )
 
     def _run_training(self, step, *args):
         """Runs a compiled training step, if its soft targets still hold."""
-        self._supervision.check(self._objective)
-        return self._run_step(step, *args)
+        supervision = self._supervision
+        if supervision.cache.in_use or supervision.averages:
+            supervision.check(self._objective)
+        return self._run_compiled(step, *args)
 
-    def _run_step(self, step, *args):
+    def _run_compiled(self, step, *args):
         """Runs a compiled step, and reads the reports of former steps."""
         # Not after the step: Keras still has to take its result over.
         self._check.read_if_free()
-        result, logs = call_step(self, step, args)
-        self._check.keep(logs.pop(_REPORT))
+        if call_stateless_step is None:
+            result = logs = step(*args)
+        else:
+            result, logs = call_stateless_step(self, step, args)
+        if _REPORT in logs:
+            self._check.keep(logs.pop(_REPORT))
         return result
 
     def step_inputs(self):
@@ -294,11 +341,63 @@ class DistillationStep(TrainedModel):
             *(variable for variable in variables if id(variable) not in own),
         ]
 
+    def train_on_batch(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        return_dict=False,
+    ):
+        """Takes one training step. The arguments are those of `keras.Model`."""
+        self._assert_is_compiled("train_on_batch")
+        self._supervision.cache.in_use = False
+        if y is not None and lacks_compiled_metrics(self):
+            self.train_function = None
+        logs = super().train_on_batch(
+            x, y, sample_weight, class_weight, return_dict
+        )
+        self._check.finish()
+        return logs
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Evaluates one batch. The arguments are those of `keras.Model`."""
+        self._assert_is_compiled("test_on_batch")
+        if y is not None and lacks_compiled_metrics(self):
+            self.test_function = None
+        logs = super().test_on_batch(x, y, sample_weight, return_dict)
+        self._check.finish()
+        return logs
+
+    def _assert_is_compiled(self, name):
+        if not self.compiled:
+            raise ValueError(
+                f"You must call `compile()` before using `{name}`."
+            )
+
     # ---- Before the first step
 
+    def build(self, input_shape):
+        # A subclassed student without a `build` is built by its first call.
+        student = self.student
+        if not student.built and not has_default_build(student):
+            student.build(input_shape)
+        self.built = True
+
+    def _configure_steps(self):
+        """Adapts `compile` to the present teacher."""
+        if self._jit_is_auto:
+            self.jit_compile = self.resolve_jit_compile()
+        teacher = self._supervision.teacher
+        self._check.is_replicated = is_distributed(self)
+        self._check.inspected = set()
+        if not ends_linearly(self.student):
+            self._check.inspected.add("student")
+        if teacher is None or not teacher.ends_linearly():
+            self._check.inspected.add("teacher")
+
     def unpack_batch(self, data):
-        x, y, sample_weight = unpack(data)
-        refuse_packed(y)
+        x, y, sample_weight = _unpack(data)
         inputs = x.inputs if isinstance(x, WithSoftTargets) else x
         return inputs, y, sample_weight
 
@@ -331,8 +430,17 @@ class DistillationStep(TrainedModel):
         ):
             self._objective.build(name_outputs(outputs, self.output_names))
 
-    def _inspect_teacher(self, outputs, axis):
-        self._check.inspect("teacher", outputs, axis)
+
+def _unpack(data):
+    """Returns inputs, labels and sample weights of a batch."""
+    if isinstance(data, WithSoftTargets):
+        return data, None, None
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(y, Unlabelled):
+        return x, None, sample_weight.parts
+    if isinstance(y, dict):
+        refuse_packed(y)
+    return x, y, sample_weight
 
 
 def _count_samples(x):

@@ -8,12 +8,13 @@ from keras import ops
 
 from keras_distill.backend import is_free_to_read
 from keras_distill.backend import sum_over_replicas
-from keras_distill.backend.keras_compat import are_dense
+from keras_distill.backend.keras_compat import is_sparse
 from keras_distill.losses.distillation_loss import OTHER_TARGETS
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import flatten_outputs
 from keras_distill.targets import map_outputs
+from keras_distill.targets import mask_rows
 
 NEEDS_LABELS = (
     "`alpha < 1` gives the labels a weight, but the data has no labels. To "
@@ -32,10 +33,11 @@ _FIXES = {
         "`teacher_from_logits=True` if the teacher's outputs are logits)"
     ),
 }
-# The entries of the report of an epoch.
-_BATCH, _CODE, _ROWS, _TEACHER, _STUDENT = range(5)
-# The codes of what can be wrong.
-NOT_FINITE, DO_NOT_SERVE, NO_LABELS = 1, 2, 3
+# The entries of the report of an epoch: the number of batches up to the first
+# that is not finite, the number of such samples, whether soft targets do not
+# serve and whether labels are missing, and how far outputs are from
+# probabilities.
+_BATCHES, _ROWS, DO_NOT_SERVE, NO_LABELS, _TEACHER, _STUDENT = range(6)
 # A few rows tell logits from probabilities.
 _INSPECTED = 8
 
@@ -59,19 +61,22 @@ class StepCheck:
         )
         # Whose outputs may be probabilities, as far as one can see.
         self.inspected = {"student", "teacher"}
+        # Whether a batch is split among replicas.
+        self.is_replicated = False
         self._warned = False
-        self._unread = self._latest = None
+        # The oldest report that has not been read.
+        self._unread = None
 
     def _make_initial_report(self):
         # A negative deviation means that no outputs were inspected.
-        return np.array([0, 0, 0, -1, -1], "float32")
+        return np.array([0, 0, 0, 0, -1, -1], "float32")
 
     def reset(self) -> None:
         """Starts the report of a new epoch."""
         # The teacher may have been inspected before the first epoch.
         kept = _select(_TEACHER) + _select(_STUDENT)
         self.report.assign(ops.convert_to_tensor(self.report) * kept)
-        self._unread = self._latest = None
+        self._unread = None
 
     # ---- Inside of a step
 
@@ -82,38 +87,27 @@ class StepCheck:
             finite = target.are_finite()
             rows = finite if rows is None else ops.logical_and(rows, finite)
         count = ops.sum(ops.cast(ops.logical_not(rows), "float32"))
-        count = sum_over_replicas(count)
-        report = ops.convert_to_tensor(self.report)
-        failed = report[_CODE] > 0
-        changes = [
-            ops.cast(ops.logical_not(failed), "float32"),
-            ops.where(
-                ops.logical_and(count > 0, ops.logical_not(failed)),
-                float(NOT_FINITE),
-                0.0,
-            ),
-            count,
-            ops.zeros_like(count),
-            ops.zeros_like(count),
-        ]
-        self.report.assign(report + ops.stack(changes))
-        inputs = keras.tree.map_structure(
-            lambda x: _mask_inputs(x, rows), inputs
-        )
+        if self.is_replicated:
+            count = sum_over_replicas(count)
+        # The number of batches stays at the first that is not finite.
+        none_before = ops.equal(self.report[_ROWS], 0)
+        changes = [ops.cast(none_before, "float32"), count, 0.0, 0.0, 0.0, 0.0]
+        self.report.assign_add(ops.stack(changes))
+        if keras.tree.is_nested(inputs):
+            inputs = keras.tree.map_structure(
+                lambda x: _mask_input(x, rows), inputs
+            )
+        else:
+            inputs = _mask_input(inputs, rows)
         targets = map_outputs(lambda target: target.mask(rows), targets)
         return WithSoftTargets(inputs, CheckedTargets(targets, rows))
 
-    def note(self, code: int, wrong) -> None:
+    def note(self, entry: int, wrong) -> None:
         """Notes that something is wrong with a batch, if `wrong` is true."""
-        report = ops.convert_to_tensor(self.report)
-        first = ops.logical_and(wrong, ops.equal(report[_CODE], 0))
-        change = code * _select(_CODE)
-        self.report.assign(ops.where(first, report + change, report))
+        self.report.assign_add(_select(entry) * ops.cast(wrong, "float32"))
 
     def inspect(self, who: str, outputs, axis: int) -> None:
         """Notes how far a few rows of outputs are from probabilities."""
-        if who not in self.inspected:
-            return
         rows = ops.cast(outputs[:_INSPECTED], "float32")
         deviation = ops.abs(ops.sum(ops.abs(rows), axis=axis) - 1.0)
         entry = _select(_TEACHER if who == "teacher" else _STUDENT)
@@ -129,7 +123,6 @@ class StepCheck:
 
     def keep(self, report) -> None:
         """Keeps the report of a step."""
-        self._latest = report
         if self._unread is None:
             self._unread = report
 
@@ -141,25 +134,27 @@ class StepCheck:
 
     def finish(self) -> None:
         """Reads the report of the last step, and waits for it."""
-        report, self._latest, self._unread = self._latest, None, None
-        if report is not None:
-            self.read(report)
+        self._unread = None
+        self.read(ops.convert_to_tensor(self.report))
 
     def read(self, report) -> None:
         """Raises a `ValueError` or warns if the report has a reason."""
-        report = ops.convert_to_numpy(report).reshape(-1, 5)[0]
-        code = int(report[_CODE])
-        if code == NOT_FINITE:
+        # A copy: PyTorch shares the memory of the variable.
+        report = np.array(ops.convert_to_numpy(report)).reshape(-1, 6)[0]
+        if report[_ROWS]:
+            self.reset()
             raise ValueError(
                 "The soft targets are not finite in batch "
-                f"{int(report[_BATCH])} of this epoch (the first is 1): "
-                f"{int(report[_ROWS])} of its samples or of the samples after "
-                "it have soft targets with a NaN or an infinity. The student "
-                "was not trained on them. Look at the inputs of the batch. A "
-                "teacher in float16 overflows above 65504. A teacher that "
-                "rules out classes has to use a finite logit, such as -1e9."
+                f"{int(report[_BATCHES])} of this epoch (the first is 1): they "
+                "contain a NaN or an infinity. So far, "
+                f"{int(report[_ROWS])} samples of the epoch are like that. The "
+                "student was not trained on them. Look at the inputs of the "
+                "batch. A teacher in float16 overflows above 65504. A teacher "
+                "that rules out classes has to use a finite logit, such as "
+                "-1e9."
             )
-        if code == DO_NOT_SERVE:
+        if report[DO_NOT_SERVE]:
+            self.reset()
             raise ValueError(
                 f"{OTHER_TARGETS}. The mass outside of the top k classes and "
                 "the mean of an ensemble cannot be computed for another "
@@ -167,7 +162,8 @@ class StepCheck:
                 "(`temperatures=...`). `SoftTargetStore.info()` lists the "
                 "temperatures and classes of a store."
             )
-        if code == NO_LABELS:
+        if report[NO_LABELS]:
+            self.reset()
             raise ValueError(NEEDS_LABELS)
         if not self._warned:
             self._warned = True
@@ -188,20 +184,18 @@ def warn_of_probabilities(who: str, deviation, fixes: dict) -> None:
 
 def _select(entry):
     """Returns a report with 1 for one entry, and 0 for all others."""
-    return ops.convert_to_tensor(np.eye(5, dtype="float32")[entry])
+    return ops.convert_to_tensor(np.eye(6, dtype="float32")[entry])
 
 
-def _mask_inputs(x, rows):
+def _mask_input(x, rows):
     """Returns zeros for the samples where `rows` is False."""
     if (
         x is None
         or not keras.backend.is_float_dtype(
             keras.backend.standardize_dtype(x.dtype)
         )
-        or not are_dense(x)
+        or is_sparse(x)
     ):
         # Only floating point numbers can be NaN.
         return x
-    x = ops.convert_to_tensor(x)
-    shape = (-1,) + (1,) * (len(x.shape) - 1)
-    return ops.where(ops.reshape(rows, shape), x, ops.zeros_like(x))
+    return mask_rows(ops.convert_to_tensor(x), rows)

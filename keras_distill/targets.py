@@ -9,18 +9,12 @@ them, stacks them and passes them into a compiled step.
 import typing
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_distill.temperature import soften
-from keras_distill.temperature import to_logits
-from keras_distill.validation import check_choice
-from keras_distill.validation import check_integer
-from keras_distill.validation import check_temperatures
 from keras_distill.validation import shapes_agree
 
-# The dtypes that logits can be rounded to.
-TARGET_DTYPES = ("float16", "float32")
+# The logarithm of the smallest normal float32: a probability that underflowed.
+LOG_SMALLEST = -87.33654
 # A logit, or the logarithm of a probability, that adds nothing to a sum.
 _LOWEST = -1e30
 
@@ -58,23 +52,23 @@ class Targets(typing.Protocol):
     def raw_outputs(self):
         """Returns outputs that may be logits or probabilities, or `None`."""
 
-    def to_logits(self, from_logits, log_zero) -> "Targets":
-        """Returns targets that hold logits."""
-
-    def cast(self, dtype) -> "Targets":
-        """Returns targets with floating point numbers of a dtype."""
+    def to_logits(self, from_logits, log_zero, dtype=None) -> "Targets":
+        """Returns targets that hold logits, in a dtype if it is given."""
 
     def check(self, student_shape, axis) -> None:
         """Raises a `ValueError` if a student of this shape cannot match."""
 
     def serves(self, temperature, num_classes):
-        """Whether they hold at a temperature: a bool, or a tensor of them."""
+        """Whether they hold at a temperature: `True`, or a boolean tensor.
+
+        Without a temperature (`None`), an ensemble has to be averaged at 1.
+        """
 
     def log_probabilities(self, temperature, axis):
         """Returns the logarithm of the teacher's softmax at a temperature."""
 
     def project(self, student_logits, temperature, axis):
-        """Returns logits of the student for the same events."""
+        """Returns the same logarithms for the logits of a student."""
 
     def all_logits(self):
         """Returns the logits of all classes."""
@@ -97,11 +91,12 @@ class DenseTargets(typing.NamedTuple):
     def raw_outputs(self):
         return None
 
-    def to_logits(self, from_logits, log_zero):
-        return self
-
-    def cast(self, dtype):
-        return DenseTargets(ops.cast(self.logits, dtype))
+    def to_logits(self, from_logits, log_zero, dtype=None):
+        return (
+            self
+            if dtype is None
+            else DenseTargets(ops.cast(self.logits, dtype))
+        )
 
     def check(self, student_shape, axis):
         _check_shapes(self.logits.shape, student_shape, axis)
@@ -110,10 +105,10 @@ class DenseTargets(typing.NamedTuple):
         return True
 
     def log_probabilities(self, temperature, axis):
-        return ops.log_softmax(soften(self.logits, temperature, axis), axis)
+        return log_softmax(self.logits, temperature, axis)
 
     def project(self, student_logits, temperature, axis):
-        return soften(student_logits, temperature, axis)
+        return log_softmax(student_logits, temperature, axis)
 
     def all_logits(self):
         return self.logits
@@ -125,7 +120,7 @@ class DenseTargets(typing.NamedTuple):
         return _are_finite(self.logits)
 
     def mask(self, rows):
-        return DenseTargets(_mask(self.logits, rows))
+        return DenseTargets(mask_rows(self.logits, rows))
 
 
 class OutputTargets(typing.NamedTuple):
@@ -136,10 +131,13 @@ class OutputTargets(typing.NamedTuple):
     def raw_outputs(self):
         return self.outputs
 
-    def to_logits(self, from_logits, log_zero):
-        if from_logits:
-            return DenseTargets(self.outputs)
-        return DenseTargets(to_logits(self.outputs, log_zero))
+    def to_logits(self, from_logits, log_zero, dtype=None):
+        logits = self.outputs
+        if not from_logits:
+            logits = to_logits(logits, log_zero)
+        return DenseTargets(
+            logits if dtype is None else ops.cast(logits, dtype)
+        )
 
     def serves(self, temperature, num_classes):
         return True
@@ -148,7 +146,7 @@ class OutputTargets(typing.NamedTuple):
         return _are_finite(self.outputs)
 
     def mask(self, rows):
-        return OutputTargets(_mask(self.outputs, rows))
+        return OutputTargets(mask_rows(self.outputs, rows))
 
 
 class EnsembleTargets(typing.NamedTuple):
@@ -165,10 +163,9 @@ class EnsembleTargets(typing.NamedTuple):
     def raw_outputs(self):
         return None
 
-    def to_logits(self, from_logits, log_zero):
-        return self
-
-    def cast(self, dtype):
+    def to_logits(self, from_logits, log_zero, dtype=None):
+        if dtype is None:
+            return self
         return EnsembleTargets(
             ops.cast(self.logits, dtype), ops.cast(self.temperatures, dtype)
         )
@@ -177,13 +174,15 @@ class EnsembleTargets(typing.NamedTuple):
         _check_shapes(self.logits.shape, student_shape, axis)
 
     def serves(self, temperature, num_classes):
+        if temperature is None:
+            temperature = 1.0
         return ops.all(_are_equal(self.temperatures, temperature))
 
     def log_probabilities(self, temperature, axis):
-        return ops.log_softmax(soften(self.logits, temperature, axis), axis)
+        return log_softmax(self.logits, temperature, axis)
 
     def project(self, student_logits, temperature, axis):
-        return soften(student_logits, temperature, axis)
+        return log_softmax(student_logits, temperature, axis)
 
     def all_logits(self):
         return self.logits
@@ -195,7 +194,7 @@ class EnsembleTargets(typing.NamedTuple):
         return _are_finite(self.logits)
 
     def mask(self, rows):
-        return self._replace(logits=_mask(self.logits, rows))
+        return self._replace(logits=mask_rows(self.logits, rows))
 
 
 class TopKTargets(typing.NamedTuple):
@@ -255,10 +254,9 @@ class TopKTargets(typing.NamedTuple):
     def raw_outputs(self):
         return None
 
-    def to_logits(self, from_logits, log_zero):
-        return self
-
-    def cast(self, dtype):
+    def to_logits(self, from_logits, log_zero, dtype=None):
+        if dtype is None:
+            return self
         return TopKTargets(
             ops.cast(self.logits, dtype),
             ops.cast(self.classes, "int32"),
@@ -285,6 +283,9 @@ class TopKTargets(typing.NamedTuple):
             )
 
     def serves(self, temperature, num_classes):
+        if temperature is None:
+            # No loss without a temperature accepts them.
+            return True
         known = ops.any(_are_equal(self.temperatures, temperature), axis=-1)
         same = ops.equal(ops.cast(self.num_classes, "int32"), num_classes)
         return ops.all(ops.logical_and(known, same))
@@ -301,9 +302,9 @@ class TopKTargets(typing.NamedTuple):
     def project(self, student_logits, temperature, axis):
         softened = soften(student_logits, temperature)
         classes = ops.cast(self.classes, "int32")
-        rest = _log_sum_exp_without(softened, classes)
+        rest = log_sum_exp_without(softened, classes)
         top = ops.take_along_axis(softened, classes, axis=-1)
-        return ops.concatenate([top, rest], axis=-1)
+        return ops.log_softmax(ops.concatenate([top, rest], axis=-1))
 
     def all_logits(self):
         raise ValueError(
@@ -320,7 +321,7 @@ class TopKTargets(typing.NamedTuple):
 
     def mask(self, rows):
         return self._replace(
-            logits=_mask(self.logits, rows), rest=_mask(self.rest, rows)
+            logits=mask_rows(self.logits, rows), rest=mask_rows(self.rest, rows)
         )
 
 
@@ -338,77 +339,46 @@ class CheckedTargets(typing.NamedTuple):
     rows: typing.Any = None
 
 
-def top_k_targets(logits, k, temperatures=(1.0, 4.0), dtype="float32"):
-    """Keeps the k largest logits of each sample, and the mass of the others.
+def soften(logits, temperature, axis=-1):
+    """Returns logits whose softmax is `softmax(logits / temperature)`.
 
-    Example:
-
-    ```python
-    targets = keras_distill.top_k_targets(
-        teacher_logits, k=3, temperatures=(4.0,)
-    )
-    loss = keras_distill.losses.SoftTargetCrossentropy(temperature=4.0)
-    value = loss(targets, student(x))
-    ```
+    Hinton, Vinyals and Dean (2015), equation 1. The maximum of each row is
+    subtracted before the division. The difference of two large logits is exact,
+    while the difference of two rounded quotients is not: with logits of 1e4 it
+    loses four digits in float32.
 
     Args:
-        logits: Float tensor of shape `(batch, ..., classes)`.
-        k: Integer from 1 to `classes - 1`.
-        temperatures: The temperatures that losses may use: distinct positive
-            numbers. Defaults to `(1.0, 4.0)`.
-        dtype: `"float16"` rounds the k logits to half precision, as a
-            `SoftTargetStore` does. Defaults to `"float32"`.
+        logits: Float tensor.
+        temperature: Positive number or scalar tensor.
+        axis: Axis of the classes. Defaults to `-1`.
 
     Returns:
-        `TopKTargets`.
-
-    Raises:
-        ValueError: If an argument is not of the kind above.
+        Tensor of the same shape. The largest value of each row is 0.
     """
     logits = ops.convert_to_tensor(logits)
-    if not keras.backend.is_float_dtype(logits.dtype):
-        raise ValueError(
-            "Expected floating point logits. Received: logits of dtype "
-            f"{keras.backend.standardize_dtype(logits.dtype)}"
-        )
-    num_classes = logits.shape[-1]
-    check_integer("k", k, low=1, high=num_classes - 1)
-    check_choice("dtype", dtype, TARGET_DTYPES)
-    temperatures = check_temperatures(temperatures)
-    wide = keras.backend.result_type(logits.dtype, "float32")
-    logits = ops.cast(logits, wide)
-    shifted = logits - ops.max(logits, axis=-1, keepdims=True)
-    kept, classes = ops.top_k(shifted, k, sorted=True)
-    if dtype == "float16":
-        kept = ops.cast(round_to_half(kept), wide)
-    rest = ops.concatenate(
-        [
-            _log_sum_exp_without(shifted / temperature, classes)
-            for temperature in temperatures
-        ],
-        axis=-1,
-    )
-    return TopKTargets(
-        kept,
-        classes,
-        rest,
-        ops.zeros_like(rest) + np.array(temperatures, wide),
-        ops.full_like(classes[..., 0], num_classes),
-    )
+    largest = ops.max(logits, axis=axis, keepdims=True)
+    return (logits - ops.stop_gradient(largest)) / temperature
 
 
-def round_to_half(shifted):
-    """Rounds logits, less the largest one, to half precision.
+def log_softmax(logits, temperature, axis=-1):
+    """Returns the logarithm of `softmax(logits / temperature)`."""
+    return ops.log_softmax(soften(logits, temperature, axis), axis=axis)
 
-    The lowest number of half precision stands for all lower ones. It means a
-    probability of 0 at every temperature up to 600.
-    """
-    return ops.cast(ops.maximum(shifted, -65504.0), "float16")
+
+def to_logits(probabilities, log_zero):
+    """Returns the logarithm of probabilities, with `log_zero` for log(0)."""
+    # Half precision has too few digits for a logarithm.
+    dtype = keras.backend.result_type(probabilities.dtype, "float32")
+    probabilities = ops.cast(probabilities, dtype)
+    positive = probabilities > 0
+    # The inner `where` keeps log(0) out of the gradient of the outer one.
+    logarithm = ops.log(ops.where(positive, probabilities, 1.0))
+    return ops.where(positive, logarithm, log_zero)
 
 
 def as_targets(soft_targets):
     """Returns the soft targets of one output as `Targets`."""
-    if isinstance(soft_targets, _KINDS):
+    if isinstance(soft_targets, TARGET_TYPES):
         return soft_targets
     return OutputTargets(_to_float_tensor(soft_targets))
 
@@ -423,9 +393,13 @@ def map_outputs(function, soft_targets):
     Returns:
         The results, in the structure of the outputs.
     """
+    if isinstance(soft_targets, TARGET_TYPES):
+        return function(soft_targets)
 
     def visit(node):
-        is_output = isinstance(node, _KINDS) or not keras.tree.is_nested(node)
+        is_output = isinstance(node, TARGET_TYPES) or not keras.tree.is_nested(
+            node
+        )
         return function(node) if is_output else None
 
     return keras.tree.traverse(visit, soft_targets)
@@ -433,6 +407,8 @@ def map_outputs(function, soft_targets):
 
 def flatten_outputs(soft_targets) -> list:
     """Lists the soft targets of each output, in flat order."""
+    if isinstance(soft_targets, TARGET_TYPES):
+        return [soft_targets]
     flat: list = []
 
     def add(target):
@@ -443,7 +419,7 @@ def flatten_outputs(soft_targets) -> list:
     return flat
 
 
-_KINDS = (DenseTargets, OutputTargets, EnsembleTargets, TopKTargets)
+TARGET_TYPES = (DenseTargets, OutputTargets, EnsembleTargets, TopKTargets)
 
 
 def _to_float_tensor(outputs):
@@ -467,13 +443,13 @@ def _are_finite(x):
     return ops.all(ops.isfinite(x), axis=tuple(range(1, len(x.shape))))
 
 
-def _mask(x, rows):
+def mask_rows(x, rows):
     """Returns zeros in the place of the samples where `rows` is False."""
     rows = ops.reshape(rows, (-1,) + (1,) * (len(x.shape) - 1))
-    return ops.where(rows, x, ops.zeros_like(x))
+    return ops.where(rows, x, ops.cast(0, x.dtype))
 
 
-def _log_sum_exp_without(logits, classes):
+def log_sum_exp_without(logits, classes):
     """Returns the log-sum-exp over all classes except some, with its axis."""
     shape = ops.shape(logits)
     k = classes.shape[-1]
@@ -500,7 +476,9 @@ def _check_shapes(teacher_shape, student_shape, axis):
             f"`axis={axis}` does not exist in outputs of shape "
             f"{tuple(student_shape)}."
         )
-    if not shapes_agree(teacher_shape, student_shape):
+    if teacher_shape != student_shape and not shapes_agree(
+        teacher_shape, student_shape
+    ):
         raise ValueError(
             "Expected the teacher's logits (`y_true`) and the student's "
             "(`y_pred`) to have the same shape, with the same number of "

@@ -1,4 +1,4 @@
-"""Checks of arguments, with errors that say what was expected and received."""
+"""Checks of arguments. Errors contain the expected and the received value."""
 
 import difflib
 import math
@@ -7,23 +7,10 @@ import numbers
 import numpy as np
 
 
-def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
-    """Returns `value` as a float, or says why it can not be one.
-
-    Args:
-        argument: Name of the argument, for the message.
-        value: What the user passed.
-        low: Smallest allowed value. `-inf` means no bound.
-        high: Largest allowed value. `inf` (the default) means no bound; an
-            infinite `value` is refused all the same.
-        low_allowed: Whether `low` itself is allowed.
-
-    Returns:
-        A Python float.
-
-    Raises:
-        ValueError: If `value` is not a finite real number in the range.
-    """
+def check_number(
+    argument: str, value, *, low, high=math.inf, low_allowed=True
+) -> float:
+    """Returns `value` as a finite float in a range."""
     if high != math.inf:
         expected = f"a number between {low:g} and {high:g}"
     elif low == -math.inf:
@@ -32,7 +19,7 @@ def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
         expected = f"a finite number that is at least {low:g}"
     else:
         expected = f"a finite number greater than {low:g}"
-    # NumPy scalars and 0-d arrays are fine, booleans and strings are not.
+    # NumPy scalars and 0-d arrays are allowed. Booleans and strings are not.
     number = value.item() if getattr(value, "ndim", None) == 0 else value
     valid = (
         not isinstance(number, bool)
@@ -49,21 +36,13 @@ def check_number(argument, value, *, low, high=math.inf, low_allowed=True):
     return float(number)
 
 
-def check_integer(argument, value, *, low, high=math.inf):
-    """Returns `value` as an int, or says why it can not be one.
+def check_temperature(argument: str, value) -> float:
+    """Returns `value` as a positive finite float."""
+    return check_number(argument, value, low=0, low_allowed=False)
 
-    Args:
-        argument: Name of the argument, for the message.
-        value: What the user passed.
-        low: Smallest allowed value.
-        high: Largest allowed value. Defaults to no bound.
 
-    Returns:
-        A Python int.
-
-    Raises:
-        ValueError: If `value` is not an integer in the range.
-    """
+def check_integer(argument: str, value, *, low, high=math.inf) -> int:
+    """Returns `value` as an int in a range."""
     valid = not isinstance(value, bool) and isinstance(value, numbers.Integral)
     if not valid or not low <= value <= high:
         expected = (
@@ -76,12 +55,8 @@ def check_integer(argument, value, *, low, high=math.inf):
     return int(value)
 
 
-def check_axis(value):
-    """Returns `value` as an int, or says that `axis` can not be it.
-
-    Raises:
-        ValueError: If `value` is not an integer.
-    """
+def check_axis(value) -> int:
+    """Returns the argument `axis` as an int."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(
             "Expected `axis` to be an integer, the axis of the classes. "
@@ -90,12 +65,8 @@ def check_axis(value):
     return int(value)
 
 
-def check_flag(argument, value):
-    """Refuses what is neither `True` nor `False`.
-
-    Raises:
-        ValueError: If it is something else.
-    """
+def check_flag(argument: str, value) -> None:
+    """Raises a `ValueError` unless `value` is `True` or `False`."""
     if not isinstance(value, bool):
         raise ValueError(
             f"Expected `{argument}` to be True or False. "
@@ -103,19 +74,15 @@ def check_flag(argument, value):
         )
 
 
-def check_temperatures(temperatures):
-    """Returns temperatures as a tuple of floats.
-
-    Raises:
-        ValueError: If they are not distinct positive numbers, one or more.
-    """
+def check_temperatures(temperatures) -> tuple[float, ...]:
+    """Returns one or more distinct positive numbers as a tuple of floats."""
     if not isinstance(temperatures, (list, tuple)) or not temperatures:
         raise ValueError(
             "Expected `temperatures` to be a list or tuple of positive "
             f"numbers. Received: temperatures={temperatures!r}"
         )
     checked = tuple(
-        check_number("temperatures", temperature, low=0, low_allowed=False)
+        check_temperature("temperatures", temperature)
         for temperature in temperatures
     )
     if len(set(checked)) < len(checked):
@@ -126,12 +93,8 @@ def check_temperatures(temperatures):
     return checked
 
 
-def check_choice(argument, value, known):
-    """Refuses a string that is not among the known ones.
-
-    Raises:
-        ValueError: With the one that was probably meant.
-    """
+def check_choice(argument: str, value, known) -> None:
+    """Raises a `ValueError` with a suggestion if `value` is not in `known`."""
     if value not in known:
         raise ValueError(
             f"Unknown `{argument}`. {suggest(str(value), known)} "
@@ -139,35 +102,22 @@ def check_choice(argument, value, known):
         )
 
 
-def look_like_probabilities(rows):
-    """Whether an array that should hold logits may hold probabilities.
-
-    Args:
-        rows: NumPy array, with the classes along its last axis.
-    """
+def look_like_probabilities(rows) -> bool:
+    """Whether the rows of an array may be probabilities instead of logits."""
     return bool(
         np.all(rows >= 0) and np.allclose(rows.sum(axis=-1), 1, atol=1e-2)
     )
 
 
-def shapes_agree(first, second):
-    """Whether two shapes are equal, as far as their sizes are known."""
+def shapes_agree(first, second) -> bool:
+    """Whether two shapes are equal in all dimensions that are known."""
     return len(first) == len(second) and all(
         None in (a, b) or a == b for a, b in zip(first, second, strict=True)
     )
 
 
-def suggest(name, known):
-    """Returns a sentence with the name that was probably meant.
-
-    Args:
-        name: The unknown string.
-        known: Iterable of the known strings.
-
-    Returns:
-        `"Did you mean 'x'?"`, or `"Expected one of ..."` where nothing is
-        close.
-    """
+def suggest(name: str, known) -> str:
+    """Returns a sentence with the closest known name, or all known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     if close:

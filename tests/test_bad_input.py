@@ -11,6 +11,7 @@ import keras_distill
 from keras_distill import Distiller
 from keras_distill import TemperatureSoftmax
 from keras_distill import losses
+from markers import fast_compiler
 from markers import several_steps
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -473,16 +474,16 @@ def test_bad_call(name):
 
 @pytest.mark.compiled
 @pytest.mark.parametrize(
-    ("bad", "run_eagerly", "steps_per_execution"),
+    ("bad", "options"),
     [
-        (np.nan, False, 1),
-        (np.inf, True, 1),
-        pytest.param(-np.inf, False, 3, marks=several_steps),
+        (np.nan, {}),
+        (np.inf, {"run_eagerly": True}),
+        pytest.param(-np.inf, {"steps_per_execution": 3}, marks=several_steps),
+        pytest.param(np.nan, {"jit_compile": True}, marks=fast_compiler),
     ],
+    ids=str,
 )
-def test_soft_targets_that_are_not_finite(
-    bad, run_eagerly, steps_per_execution
-):
+def test_soft_targets_that_are_not_finite(bad, options):
     """Named by batch; such a sample has no weight."""
     student, teacher = model(), model()
     targets = teacher.predict(X, verbose=0)
@@ -491,18 +492,14 @@ def test_soft_targets_that_are_not_finite(
     def compiled():
         distiller = Distiller(student=keras.models.clone_model(student))
         distiller.student.set_weights(student.get_weights())
-        distiller.compile(
-            "adam",
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-        )
+        distiller.compile("adam", **options)
         return distiller, {"batch_size": 4, "shuffle": False, "verbose": 0}
 
     distiller, arguments = compiled()
     with pytest.raises(ValueError, match="not finite in batch 2 of this"):
         distiller.fit(X, soft_targets=targets, **arguments)
     # It stops after this batch on a CPU, if a step is one batch.
-    batches = 3 if steps_per_execution == 3 else 2
+    batches = 3 if "steps_per_execution" in options else 2
     weighted, arguments = compiled()
     weights = np.ones(4 * batches)
     weights[6] = 0.0
@@ -658,7 +655,7 @@ def store_like():
         ),
         (
             lambda d, x, y: keras_distill.predict_logits(x, d.student),
-            "the inputs after it",
+            "followed by the inputs",
         ),
     ],
 )

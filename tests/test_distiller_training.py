@@ -435,6 +435,78 @@ def test_alpha_and_temperature_change_without_a_retrace(pair, data):
     assert distiller.alpha == 0.2
 
 
+class OwnTemperature(losses.DistillationLoss):
+    """A user's loss that only assigns and reads `self.temperature`."""
+
+    def __init__(self, temperature):
+        super().__init__()
+        self.temperature = temperature
+
+    def compare(self, teacher_logits, student_logits):
+        p = keras.ops.softmax(teacher_logits / self.temperature)
+        q = keras.ops.log_softmax(student_logits / self.temperature)
+        return -keras.ops.sum(p * q, axis=-1) * self.temperature**2
+
+
+class OwnComparison(losses.SoftTargetKLDivergence):
+    """A user's loss with the temperature of its base class."""
+
+    compare = OwnTemperature.compare
+
+
+@pytest.mark.parametrize("make", [OwnTemperature, OwnComparison])
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_schedule_reaches_a_loss_of_ones_own(pair, data, make, cache):
+    """Between epochs and between steps."""
+    student, teacher, by_hand, logits = pair
+    x, y = data
+    loss = make(1.0)
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    compile_distiller(distiller, distillation_loss=loss)
+
+    class Schedule(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            loss.temperature = 2.0 + self.epoch + batch
+            self.model.alpha = 0.5 + 0.1 * batch
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+    history = distiller.fit(
+        x,
+        y,
+        batch_size=BATCH,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Schedule()],
+        cache=cache,
+    ).history
+    assert history["temperature"] == [4.0, 5.0]
+    for epoch in range(2):
+        for batch, start in enumerate((0, 8, 16)):
+            by_hand.temperature = 2.0 + epoch + batch
+            by_hand.alpha = 0.5 + 0.1 * batch
+            rows = slice(start, start + BATCH)
+            by_hand.step(x[rows], y[rows], logits[rows])
+    assert_same_weights(student, by_hand)
+
+
+@pytest.mark.backend("tensorflow", reason="only TensorFlow has a tf.function")
+def test_a_loss_is_built_inside_of_a_function(pair, data):
+    x, _ = data
+    student, _, _, logits = pair
+
+    @tf.function
+    def compute(v, z):
+        return losses.SoftTargetCrossentropy(TEMPERATURE)(v, z)
+
+    z = student.predict(x, verbose=0)
+    expected = reference.crossentropy(logits, z, TEMPERATURE).mean()
+    for _ in range(2):
+        np.testing.assert_allclose(compute(logits, z), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("student_activation", [None, "softmax"])
 @pytest.mark.parametrize("teacher_activation", [None, "softmax"])
 def test_models_that_end_in_a_softmax(

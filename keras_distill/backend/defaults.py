@@ -2,8 +2,6 @@
 
 import contextlib
 
-from keras import ops
-
 
 def add_control_dependency(tensors, inputs):
     """Returns `inputs` that are computed after `tensors`.
@@ -14,17 +12,6 @@ def add_control_dependency(tensors, inputs):
     """
     del tensors
     return inputs
-
-
-def call_step(model, function, args):
-    """Calls a `train_function` or `test_function` of Keras.
-
-    Returns:
-        What the function returns, and its logs.
-    """
-    del model
-    logs = function(*args)
-    return logs, logs
 
 
 def compile_inference(function, variables):
@@ -75,6 +62,11 @@ def is_free_to_read(tensor) -> bool:
     raise NotImplementedError
 
 
+def is_inside_function() -> bool:
+    """Whether a function of the user is being traced."""
+    return False
+
+
 def keeping_variables(model):
     """Returns a context that restores variables if an error escapes."""
     del model
@@ -92,35 +84,10 @@ def outside_of_functions():
     return contextlib.nullcontext()
 
 
-def run_step(model, prepare, step, args, report):
-    """Takes one training or test step.
-
-    Args:
-        model: The `Distiller`.
-        prepare: Function from the data of a batch to what `step` takes.
-        step: `train_step` or `test_step` of `keras.Model`.
-        args: The arguments of the step.
-        report: Variable among the `metrics_variables` of the model.
-
-    Returns:
-        What the step returns, its logs, and the value of `report` after it.
-    """
-    del model
-    (data,) = args
-    logs = step(prepare(data))
-    return logs, logs, ops.copy(report)
-
-
 def sum_over_replicas(value):
     """Returns the sum of a scalar over all replicas."""
     return value
 
 
-def unscale_loss(value):
-    """Returns a loss as it is logged."""
-    return value
-
-
-def without_gradient():
-    """Returns a context in which no gradient is recorded."""
-    return contextlib.nullcontext()
+# Returns a context in which no gradient is recorded.
+without_gradient = contextlib.nullcontext

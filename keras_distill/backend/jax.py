@@ -22,7 +22,8 @@ def add_control_dependency(tensors, inputs):
     return inputs
 
 
-def call_step(model, function, args):
+def call_stateless_step(model, function, args):
+    """Calls a `train_function` of Keras; returns its result and its logs."""
     # The values of the variables that Keras does not pass into the step travel
     # with the batch. The program would contain them as constants.
     state, batches = args
@@ -105,7 +106,19 @@ def outside_of_functions():
     return jax.ensure_compile_time_eval()
 
 
-def run_step(model, prepare, step, args, report):
+def run_stateless_step(model, prepare, step, args, report):
+    """Takes one training or test step.
+
+    Args:
+        model: The `Distiller`.
+        prepare: Function from the data of a batch to what `step` takes.
+        step: `train_step` or `test_step` of `keras.Model`.
+        args: The arguments of the step.
+        report: Variable among the `metrics_variables` of the model.
+
+    Returns:
+        What the step returns, its logs, and the value of `report` after it.
+    """
     state, data = args
     values = None
     if isinstance(data, _Batch):

@@ -12,6 +12,7 @@ from keras.src.backend.common.masking import set_keras_mask
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.losses.loss import reduce_weighted_values
+from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.trainers.compile_utils import MetricsList
 from keras.src.trainers.data_adapters import data_adapter_utils
 from keras.src.trainers.data_adapters import get_data_adapter
@@ -36,6 +37,15 @@ def flatten_layers(model) -> list:
 def list_own_weights(layer) -> list:
     """Lists the weights of a layer without those of the layers in it."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def find_dtype_policy(model):
+    """Returns the dtype policy from which Keras decides about loss scaling."""
+    # One layer in float16 is enough to need it.
+    for layer in flatten_layers(model):
+        if layer.dtype_policy.name == "mixed_float16":
+            return layer.dtype_policy
+    return model.dtype_policy
 
 
 def has_default_build(layer) -> bool:
@@ -98,7 +108,7 @@ def compute_hard_loss(model, y, outputs, sample_weight):
 
 def sum_additional_losses(model) -> list:
     """Lists the regularization and `add_loss` terms of a model as scalars."""
-    return [model._aggregate_additional_loss(loss) for loss in model.losses]
+    return list(map(model._aggregate_additional_loss, model.losses))
 
 
 def has_compiled_metrics(model) -> bool:
@@ -128,6 +138,13 @@ def forget_compile(model) -> None:
 
 
 # ---- Data
+
+
+def is_sparse(tensor) -> bool:
+    """Whether a tensor is sparse."""
+    return data_adapter_utils.is_tensorflow_sparse(
+        tensor
+    ) or data_adapter_utils.is_jax_sparse(tensor)
 
 
 def are_dense(arrays) -> bool:
@@ -276,6 +293,7 @@ __all__ = [
     "are_dense",
     "can_convert_arrays",
     "compute_hard_loss",
+    "find_dtype_policy",
     "find_loss_argument",
     "find_origin",
     "first_batch",
@@ -290,6 +308,7 @@ __all__ = [
     "in_stateless_scope",
     "in_symbolic_scope",
     "infer_outputs",
+    "is_sparse",
     "is_tf_dataset",
     "lacks_compiled_metrics",
     "list_compiled_results",
@@ -302,4 +321,5 @@ __all__ = [
     "sum_additional_losses",
     "to_snake_case",
     "train_validation_split",
+    "unscale_loss_for_distribution",
 ]

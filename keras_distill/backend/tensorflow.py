@@ -30,6 +30,10 @@ def is_distributed(model):
     return get_strategy(model) is not None
 
 
+def is_inside_function():
+    return tf.inside_function()
+
+
 def is_free_to_read(tensor):
     return "CPU" in tensor.device
 
@@ -46,13 +50,6 @@ def sum_over_replicas(value):
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return value
     return tf.distribute.get_replica_context().all_reduce("sum", value)
-
-
-def unscale_loss(value):
-    # Keras divides every mean by the number of replicas, so that the gradients
-    # can be summed. The log is the mean over the replicas.
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return value if replicas == 1 else value * replicas
 
 
 def compile_inference(function, variables):

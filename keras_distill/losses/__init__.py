@@ -33,15 +33,15 @@ def get(identifier):
     ```
 
     Args:
-        identifier: A `DistillationLoss`, its name in snake case or as the
-            class is called (the loss then has its default arguments), or a
-            config from `keras.saving.serialize_keras_object`.
+        identifier: A `DistillationLoss`, a config from
+            `keras.saving.serialize_keras_object`, or a class name, also in
+            snake case. A name gives a loss with the default arguments.
 
     Returns:
         A `DistillationLoss`.
 
     Raises:
-        ValueError: If the name is unknown, or the object is something else,
+        ValueError: If the name is unknown, or the object is of another kind,
             such as a loss of `keras.losses`.
     """
     return retrieve(
@@ -52,10 +52,10 @@ def get(identifier):
         hint=(
             "Expected `distillation_loss` to be a "
             "`keras_distill.losses.DistillationLoss`, such as "
-            "`SoftTargetCrossentropy(temperature=4.0)`. A loss of "
-            "`keras.losses` does not know that `y_true` holds a teacher's "
-            "logits; for `KLDivergence` use `SoftTargetKLDivergence(4.0)`, for "
-            "the squared difference of logits `LogitMatching()`, for another "
-            "rule subclass `DistillationLoss`."
+            "`SoftTargetCrossentropy(temperature=4.0)`. The losses of "
+            "`keras.losses` do not take a teacher's logits as `y_true`. "
+            "Replace `KLDivergence` by `SoftTargetKLDivergence(4.0)`, and the "
+            "squared difference of logits by `LogitMatching()`. For another "
+            "loss, subclass `DistillationLoss`."
         ),
     )

@@ -8,12 +8,12 @@ from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import reduce_weighted_values
 from keras_distill.backend.keras_compat import to_snake_case
 from keras_distill.hyperparameter import Hyperparameter
+from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import as_targets
-from keras_distill.temperature import LOG_SMALLEST
-from keras_distill.temperature import check_temperature
-from keras_distill.temperature import to_logits
+from keras_distill.targets import to_logits
 from keras_distill.validation import check_axis
 from keras_distill.validation import check_flag
+from keras_distill.validation import check_temperature
 
 OTHER_TARGETS = (
     "The soft targets do not hold at the temperature of the distillation loss "
@@ -151,30 +151,33 @@ class DistillationLoss(keras.losses.Loss):
         if not self.from_logits:
             y_pred = to_logits(y_pred, self.student_log_zero)
         targets = as_targets(y_true)
-        values = self.compute(targets, y_pred)
-        serves = self.is_served_by(targets, y_pred.shape[self.axis])
-        return require_served(serves, values)
-
-    def is_served_by(self, targets, num_classes):
-        """Whether targets hold at the temperature: a bool or a tensor."""
-        temperature = 1.0
+        temperature = None
         if self._temperature is not None:
             temperature = self._temperature.read()
-        return targets.serves(temperature, num_classes)
+        values = self.compute(targets, y_pred, temperature)
+        num_classes = y_pred.shape[self.axis]
+        return require_served(targets.serves(temperature, num_classes), values)
 
-    def compute(self, targets, student_logits):
-        """Returns the loss of each sample of `Targets` that serve it."""
+    def compute(self, targets, student_logits, temperature=None):
+        """Returns the loss of each sample of `Targets` that serve it.
+
+        Args:
+            targets: `Targets`.
+            student_logits: Tensor of shape `(batch, ..., classes)`.
+            temperature: Scalar tensor or variable, or `None` for a loss without
+                a temperature.
+        """
         targets = targets.to_logits(
-            self.teacher_from_logits, self.teacher_log_zero
-        ).cast(self.dtype)
+            self.teacher_from_logits, self.teacher_log_zero, self.dtype
+        )
         targets.check(student_logits.shape, self.axis)
         loss = self
-        if self._temperature is not None:
+        if temperature is not None:
             # In a copy, every reader of `self.temperature` sees the tensor.
             # (`copy.copy` serializes objects of Keras.)
             loss = object.__new__(type(self))
             loss.__dict__.update(self.__dict__)
-            loss._temperature = ops.cast(self._temperature.read(), self.dtype)
+            loss._temperature = ops.cast(temperature, self.dtype)
         return loss.compare_targets(
             targets, ops.cast(student_logits, self.dtype)
         )

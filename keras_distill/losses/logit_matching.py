@@ -2,28 +2,20 @@ import keras
 from keras import ops
 
 from keras_distill.losses.distillation_loss import DistillationLoss
-from keras_distill.temperature import LOG_SMALLEST
+from keras_distill.targets import LOG_SMALLEST
 
 
 def logit_matching(teacher_logits, student_logits, axis=-1):
-    """Half the mean squared difference of centred logits.
+    """Returns half the mean squared difference of centred logits.
 
-    With the teacher's logits `v`, the student's `z` and N classes:
+    With the teacher's logits `v`, the student's logits `z` and N classes:
 
         1/2 sum_i ((z_i - mean z) - (v_i - mean v))^2 / N
 
-    For zero-mean logits its gradient `(z - v) / N` is the limit, for high
-    temperatures, of that of the soft crossentropy times T^2 (Hinton, Vinyals
-    and Dean, 2015, section 2.1, equations 3 and 4). A softmax does not see the
-    mean of its logits, so both means are taken off here.
-
-    Args:
-        teacher_logits: Float tensor of shape `(..., classes)`.
-        student_logits: Tensor of the same shape and dtype.
-        axis: Axis of the classes. Defaults to `-1`.
-
-    Returns:
-        Tensor of shape `(...)`, at least 0.
+    For zero-mean logits, the gradient is `(z - v) / N`. This is the limit of
+    T^2 times the gradient of the soft crossentropy at high temperatures
+    (Hinton, Vinyals and Dean, 2015, section 2.1, equations 3 and 4). The
+    function subtracts both means, because a softmax does not depend on them.
     """
     difference = student_logits - teacher_logits
     centred = difference - ops.mean(difference, axis=axis, keepdims=True)
@@ -34,13 +26,14 @@ def logit_matching(teacher_logits, student_logits, axis=-1):
 class LogitMatching(DistillationLoss):
     """Squared difference of the logits: the limit of high temperatures.
 
-    Per sample, with the teacher's logits `v`, the student's `z`, N classes:
+    Per sample, with the teacher's logits `v`, the student's logits `z` and N
+    classes:
 
         1/2 sum_i ((z_i - mean z) - (v_i - mean v))^2 / N
 
-    The gradient in `z` is `(z - v) / N`, centred: what the gradient of
-    `SoftTargetCrossentropy` tends to as T grows (Hinton, Vinyals and Dean,
-    2015, section 2.1). Every logit counts, the very negative ones too.
+    The gradient with respect to `z` is `(z - v) / N`, centred. The gradient of
+    `SoftTargetCrossentropy` approaches it as T grows (Hinton, Vinyals and Dean,
+    2015, section 2.1). All logits count, including very negative ones.
 
     Example:
 
@@ -53,27 +46,27 @@ class LogitMatching(DistillationLoss):
 
     Args:
         from_logits: Whether `y_true` and `y_pred` are logits (`True`, the
-            default) or probabilities. Of probabilities the logarithm is
-            taken; one of exactly 0 counts as the smallest normal float32.
-        teacher_from_logits: The same for `y_true` alone. Defaults to `None`:
-            as `from_logits`.
+            default) or probabilities. The loss takes the logarithm of
+            probabilities. A probability of exactly 0 counts as the smallest
+            normal float32.
+        teacher_from_logits: The same for `y_true` only. Defaults to `None`,
+            which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         reduction: As in `keras.losses.Loss`. Defaults to
             `"sum_over_batch_size"`.
         name: Optional name of the loss.
-        dtype: Dtype of the computation. Defaults to `None`:
+        dtype: Dtype of the computation. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Returns:
-        A scalar, or a tensor of shape `(batch, ...)` under
-        `reduction="none"`.
+        A scalar, or a tensor of shape `(batch, ...)` with `reduction="none"`.
 
     Raises:
-        ValueError: If an argument is not of the kind above, and on call if
-            the outputs differ in shape.
+        ValueError: If an argument is not of the kind above. On call, if the
+            outputs differ in shape.
     """
 
-    # A square of the lowest logits would overflow.
+    # The square of a lower logit would overflow.
     teacher_log_zero = LOG_SMALLEST
 
     def compare(self, teacher_logits, student_logits):

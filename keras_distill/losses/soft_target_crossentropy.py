@@ -4,33 +4,27 @@ from keras import ops
 from keras_distill.losses.soft_target_loss import SoftTargetLoss
 
 
-def crossentropy(log_p, student_logits, axis=-1):
-    """Returns `-sum_i p_i log q_i` with `q` the softmax of the logits.
+def crossentropy(log_p, log_q, axis=-1):
+    """Returns `-sum_i p_i log q_i` for logarithms of probabilities.
 
-    Its gradient in the logits is `q - p`.
-
-    Args:
-        log_p: Float tensor: the logarithms of the teacher's probabilities.
-        student_logits: Float tensor of the same shape.
-        axis: Axis of the classes. Defaults to `-1`.
+    If `q` is the softmax of logits, the gradient in these logits is `q - p`.
     """
-    return ops.categorical_crossentropy(
-        ops.exp(log_p), student_logits, from_logits=True, axis=axis
-    )
+    return -ops.sum(ops.exp(log_p) * log_q, axis=axis)
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class SoftTargetCrossentropy(SoftTargetLoss):
-    """The paper's soft loss: crossentropy with the teacher's soft targets.
+    """Crossentropy with the teacher's soft targets, the paper's soft loss.
 
     Per sample, with `p` and `q` the teacher's and the student's softmax at
     temperature T:
 
         T^2 * -sum_i p_i log q_i
 
-    (Hinton, Vinyals and Dean, 2015, section 2.) The gradient in the student's
-    logits is `T (q - p)`. Its smallest value is `T^2` times the entropy of the
-    soft targets; `SoftTargetKLDivergence` has the same gradient and goes to 0.
+    (Hinton, Vinyals and Dean, 2015, section 2). The gradient with respect to
+    the student's logits is `T (q - p)`. The smallest value is `T^2` times the
+    entropy of the soft targets. `SoftTargetKLDivergence` has the same gradient,
+    and its smallest value is 0.
 
     Example:
 
@@ -43,7 +37,7 @@ class SoftTargetCrossentropy(SoftTargetLoss):
     )
     ```
 
-    Without one, where the teacher's logits are at hand:
+    Without a `Distiller`, if you have the teacher's logits:
 
     ```python
     student.compile(
@@ -54,29 +48,28 @@ class SoftTargetCrossentropy(SoftTargetLoss):
     ```
 
     Args:
-        temperature: Positive float, the T of both softmaxes. Between 2 and 5
-            for most models, up to 20 for large students. Defaults to `4.0`.
+        temperature: Positive float, the T of both softmaxes. Use 2 to 5 for
+            most models, and up to 20 for large students. Defaults to `4.0`.
         from_logits: Whether `y_true` and `y_pred` are logits (`True`, the
-            default) or probabilities. Of probabilities the logarithm is
-            taken; a student's probability of exactly 0 counts as the smallest
-            normal float32.
-        teacher_from_logits: The same for `y_true` alone. Defaults to `None`:
-            as `from_logits`.
+            default) or probabilities. The loss takes the logarithm of
+            probabilities. A student's probability of exactly 0 counts as the
+            smallest normal float32.
+        teacher_from_logits: The same for `y_true` only. Defaults to `None`,
+            which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         reduction: As in `keras.losses.Loss`. Defaults to
             `"sum_over_batch_size"`.
         name: Optional name of the loss.
-        dtype: Dtype of the computation. Defaults to `None`:
+        dtype: Dtype of the computation. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Returns:
-        A scalar, or a tensor of shape `(batch, ...)` under
-        `reduction="none"`.
+        A scalar, or a tensor of shape `(batch, ...)` with `reduction="none"`.
 
     Raises:
-        ValueError: If an argument is not of the kind above, and on call if
-            the outputs differ in shape.
+        ValueError: If an argument is not of the kind above. On call, if the
+            outputs differ in shape.
     """
 
-    def compare_distributions(self, log_p, student_logits):
-        return crossentropy(log_p, student_logits, self.axis)
+    def compare_distributions(self, log_p, log_q):
+        return crossentropy(log_p, log_q, self.axis)

@@ -1,5 +1,4 @@
 from keras_distill.losses.distillation_loss import DistillationLoss
-from keras_distill.targets import DenseTargets
 
 
 class SoftTargetLoss(DistillationLoss):
@@ -33,23 +32,17 @@ class SoftTargetLoss(DistillationLoss):
             setattr(cls, "compare_targets", compare_targets)  # noqa: B010
 
     def compare_targets(self, targets, student_logits):
-        temperature = self.temperature
+        temperature = self._temperature
         log_p = targets.log_probabilities(temperature, self.axis)
-        logits = targets.project(student_logits, temperature, self.axis)
-        loss = self.compare_distributions(log_p, logits)
-        return loss * temperature**2
+        log_q = targets.project(student_logits, temperature, self.axis)
+        return temperature**2 * self.compare_distributions(log_p, log_q)
 
-    def compare(self, teacher_logits, student_logits):
-        return self.compare_targets(
-            DenseTargets(teacher_logits), student_logits
-        )
-
-    def compare_distributions(self, log_p, student_logits):
+    def compare_distributions(self, log_p, log_q):
         """Returns the loss of each sample without the factor T^2.
 
         Args:
             log_p: The logarithms of the teacher's probabilities.
-            student_logits: Logits of the student for the same events.
+            log_q: The logarithms of the student's probabilities.
         """
         raise NotImplementedError
 

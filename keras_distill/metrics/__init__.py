@@ -1,4 +1,4 @@
-"""How close a student is to its teacher, and how far to trust it."""
+"""Metrics of agreement with a teacher, and of calibration."""
 
 from keras_distill.identifiers import retrieve
 from keras_distill.metrics.brier_score import BrierScore
@@ -37,15 +37,15 @@ def get(identifier):
     ```
 
     Args:
-        identifier: A `DistillationMetric`, its name in snake case or as the
-            class is called (the metric then has its default arguments), or a
-            config from `keras.saving.serialize_keras_object`.
+        identifier: A `DistillationMetric`, a config from
+            `keras.saving.serialize_keras_object`, or a class name, also in
+            snake case. A name gives a metric with the default arguments.
 
     Returns:
         A `DistillationMetric`.
 
     Raises:
-        ValueError: If the name is unknown, or the object is something else,
+        ValueError: If the name is unknown, or the object is of another kind,
             such as a metric of `keras.metrics`.
     """
     return retrieve(
@@ -54,9 +54,9 @@ def get(identifier):
         _BY_NAME,
         argument="distillation_metrics",
         hint=(
-            "Expected `distillation_metrics` to hold "
-            "`keras_distill.metrics.DistillationMetric`s, such as "
-            "`TeacherAgreement()`. Metrics that compare with the labels go to "
-            "`metrics`."
+            "Expected `distillation_metrics` to contain instances of "
+            "`keras_distill.metrics.DistillationMetric`, such as "
+            "`TeacherAgreement()`. Pass metrics that compare with the labels "
+            "as `metrics`."
         ),
     )

@@ -11,14 +11,14 @@ from keras_distill.validation import check_flag
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class BrierScore(keras.metrics.Mean):
-    """How good the probabilities are: right, and as certain as they may be.
+    """Mean squared error of the probabilities.
 
-    With q the probabilities and y the label, one-hot, the mean of
+    With the probabilities q and the one-hot label y, it is the mean of
 
         sum_i (q_i - y_i)^2
 
-    (Brier, 1950, equation 2): 0 at best and 2 at worst. Unlike the calibration
-    error it can not be made small by probabilities that say nothing.
+    (Brier, 1950, equation 2). The best value is 0, and the worst is 2. Unlike
+    the calibration error, it is not small for uninformative probabilities.
 
     Example:
 
@@ -34,14 +34,14 @@ class BrierScore(keras.metrics.Mean):
         from_logits: Whether the outputs are logits (`True`, the default) or
             probabilities.
         name: Optional name. Defaults to `"brier_score"`.
-        dtype: Dtype of the result. Defaults to `None`:
+        dtype: Dtype of the result. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Returns:
         Float in `[0, 2]`.
 
     Raises:
-        ValueError: If `from_logits` is no bool.
+        ValueError: If `from_logits` is not a bool.
     """
 
     def __init__(self, from_logits=True, name="brier_score", dtype=None):

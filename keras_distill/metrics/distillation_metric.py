@@ -6,7 +6,7 @@ from keras_distill.losses import DistillationLoss
 from keras_distill.losses.distillation_loss import require_served
 from keras_distill.metrics.weights import flatten_weighted
 from keras_distill.targets import as_targets
-from keras_distill.temperature import to_logits
+from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
 
 
@@ -48,7 +48,7 @@ class DistillationMetric(keras.metrics.Mean):
             `None`, which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name of the metric.
-        dtype: Dtype of the result. Defaults to `None`:
+        dtype: Dtype of the result. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Raises:
@@ -98,33 +98,26 @@ class DistillationMetric(keras.metrics.Mean):
         self.update(targets, y_pred, sample_weight, mask)
 
     def is_served_by(self, targets, num_classes):
-        """Whether targets hold at the temperature: a bool or a tensor."""
+        """Whether `Targets` hold at the temperature: a bool or a tensor."""
         if not hasattr(self, "temperature"):
             return True
         return targets.serves(self.temperature, num_classes)
 
     def update(self, targets, student_logits, sample_weight, mask):
-        """Adds `Targets` and the student's logits for a batch."""
-        # Half precision has too few digits to sum.
+        """Adds a batch of `Targets` and student logits."""
+        # Sums in half precision lose too many digits.
         dtype = keras.backend.result_type(student_logits.dtype, "float32")
         targets = targets.to_logits(
             self.teacher_from_logits is not False,
             DistillationLoss.teacher_log_zero,
-        ).cast(dtype)
+            dtype,
+        )
         values = self.measure_targets(targets, ops.cast(student_logits, dtype))
         values, weights = flatten_weighted(values, sample_weight, mask)
         super().update_state(values, weights)
 
     def measure_targets(self, targets, student_logits):
-        """Returns the value of each sample.
-
-        Args:
-            targets: `Targets` with logits.
-            student_logits: Float tensor of shape `(batch, ..., classes)`.
-
-        Returns:
-            Tensor of that shape without the axis of the classes.
-        """
+        """Returns the value of each sample for `Targets` with logits."""
         return self.measure(targets.all_logits(), student_logits)
 
     def measure(self, teacher_logits, student_logits):

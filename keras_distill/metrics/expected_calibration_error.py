@@ -10,23 +10,13 @@ from keras_distill.validation import check_flag
 from keras_distill.validation import check_integer
 
 
-def sum_by_confidence(labels, probabilities, num_bins, weights=None):
-    """Sums up what a model is sure of and what is true, by bins of confidence.
+def sum_by_confidence(labels, probabilities, num_bins: int, weights=None):
+    """Returns weights, confidences and correct predictions, summed per bin.
 
     The confidence is the probability of the most likely class. Bin m of M
-    holds the samples with a confidence in `((m - 1) / M, m / M]` (Guo et al.,
-    2017, "On Calibration of Modern Neural Networks", section 2).
-
-    Args:
-        labels: Integer tensor of shape `(samples,)`.
-        probabilities: Float tensor of shape `(samples, classes)`.
-        num_bins: M.
-        weights: Optional weights of shape `(samples,)`.
-
-    Returns:
-        Float tensor of shape `(3, num_bins)`: for each bin the weight of its
-        samples, the sum of their confidences, and the weight of those whose
-        most likely class is the label.
+    contains the samples with a confidence in `((m - 1) / M, m / M]` (Guo et
+    al., 2017, "On Calibration of Modern Neural Networks", section 2). The
+    result has the shape `(3, num_bins)`.
     """
     dtype = probabilities.dtype
     confidences = ops.max(probabilities, axis=-1)
@@ -34,7 +24,7 @@ def sum_by_confidence(labels, probabilities, num_bins, weights=None):
     correct = ops.cast(ops.equal(predicted, labels), dtype)
     if weights is None:
         weights = ops.ones_like(confidences)
-    # What weighs nothing may be anything.
+    # Samples with zero weight may be NaN.
     confidences = ops.where(weights == 0, 0.0, confidences)
     bins = ops.cast(ops.ceil(confidences * num_bins), "int32") - 1
     in_bin = ops.one_hot(
@@ -50,10 +40,10 @@ def sum_by_confidence(labels, probabilities, num_bins, weights=None):
 
 
 def expected_calibration_error(sums):
-    """Returns the calibration error of what `sum_by_confidence` returned.
+    """Returns the calibration error for the sums of `sum_by_confidence`.
 
     Guo et al. (2017), equation 3: the mean over all samples of
-    `|accuracy - confidence|` of their bin.
+    `|accuracy - confidence|` of the sample's bin.
     """
     weights, confidences, correct = ops.unstack(sums, axis=0)
     total = ops.sum(weights)
@@ -62,11 +52,11 @@ def expected_calibration_error(sums):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class ExpectedCalibrationError(keras.metrics.Metric):
-    """How far a model's confidence is from its accuracy.
+    """Difference between a model's confidence and its accuracy.
 
-    Of all samples that a calibrated model is 80 % sure about, it gets 80 %
-    right. The samples are sorted into M bins B by their confidence, the
-    probability of the most likely class, and the error is
+    If a calibrated model has a confidence of 80 %, it is right for 80 % of the
+    samples. The metric sorts n samples into M bins B by confidence, which is
+    the probability of the most likely class. The error is
 
         sum_m |B_m| / n * |accuracy(B_m) - confidence(B_m)|
 
@@ -88,15 +78,15 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         from_logits: Whether the outputs are logits (`True`, the default) or
             probabilities.
         name: Optional name. Defaults to `"expected_calibration_error"`.
-        dtype: Dtype of the result. Defaults to `None`:
+        dtype: Dtype of the result. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Returns:
         Float in `[0, 1]`.
 
     Raises:
-        ValueError: If `num_bins` is no positive integer, or `from_logits` is
-            no bool.
+        ValueError: If `num_bins` is not a positive integer, or `from_logits` is
+            not a bool.
     """
 
     def __init__(

@@ -1,33 +1,21 @@
-"""Labels and probabilities, as the metrics of calibration need them."""
+"""Labels and probabilities for the calibration metrics."""
 
 import keras
 from keras import ops
 
-from keras_distill.temperature import LOG_SMALLEST
-from keras_distill.temperature import to_logits
+from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import to_logits
 
 
 def to_class_ids(y_true, y_pred):
-    """Returns labels as class ids.
-
-    Args:
-        y_true: Class ids of shape `(batch, ...)` or `(batch, ..., 1)`, or
-            one-hot of the shape of `y_pred`.
-        y_pred: The model's outputs, of shape `(batch, ..., classes)`.
-
-    Returns:
-        int32 tensor of shape `(batch, ...)`.
-
-    Raises:
-        ValueError: If the shapes do not match, or there is only one class.
-    """
+    """Returns class ids or one-hot labels as int32 class ids."""
     y_true = ops.convert_to_tensor(y_true)
     classes = y_pred.shape[-1]
     if classes == 1:
         raise ValueError(
             "Expected outputs of at least two classes. For a binary classifier "
-            "with one logit z use two, (0, z). Received: outputs of shape "
-            f"{tuple(y_pred.shape)}"
+            "with one logit z, use two logits (0, z). Received: outputs of "
+            f"shape {tuple(y_pred.shape)}"
         )
     rank = len(y_pred.shape)
     if len(y_true.shape) == rank and y_true.shape[-1] == classes:
@@ -43,7 +31,7 @@ def to_class_ids(y_true, y_pred):
     return ops.cast(y_true, "int32")
 
 
-def to_probabilities(y_pred, from_logits):
+def to_probabilities(y_pred, from_logits: bool):
     """Returns the probabilities of all classes, in float32 or wider."""
     if not from_logits:
         y_pred = to_logits(y_pred, LOG_SMALLEST)

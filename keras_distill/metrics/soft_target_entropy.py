@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_distill.metrics.distillation_metric import DistillationMetric
 from keras_distill.targets import DenseTargets
-from keras_distill.temperature import check_temperature
+from keras_distill.validation import check_temperature
 
 
 def soft_target_entropy(logits, temperature=1.0, axis=-1):
@@ -11,15 +11,7 @@ def soft_target_entropy(logits, temperature=1.0, axis=-1):
 
     Shannon (1948), section 6: `-sum_i p_i log p_i`. It is between 0 (one class
     is certain) and the logarithm of the number of classes (all classes are
-    equally likely). It never falls when the temperature rises.
-
-    Args:
-        logits: Float tensor of shape `(..., classes)`.
-        temperature: Positive number or scalar tensor. Defaults to `1.0`.
-        axis: Axis of the classes. Defaults to `-1`.
-
-    Returns:
-        Tensor of shape `(...)`.
+    equally likely). It never decreases when the temperature increases.
     """
     targets = DenseTargets(ops.convert_to_tensor(logits))
     return _entropy(targets.log_probabilities(temperature, axis), axis)
@@ -59,12 +51,13 @@ class SoftTargetEntropy(DistillationMetric):
             `None`, which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"soft_target_entropy"`.
-        dtype: Dtype of the result. Defaults to `None`:
+        dtype: Dtype of the result. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Returns:
         Float from 0 to the logarithm of the number of classes. For
-        `TopKTargets` it is a lower bound, as the rest counts as one class.
+        `TopKTargets` it is a lower bound, as all classes outside of the top k
+        count as one class.
 
     Raises:
         ValueError: If the temperature is not positive.

@@ -11,8 +11,8 @@ from keras_distill.validation import shapes_agree
 class TeacherAgreement(DistillationMetric):
     """How often student and teacher predict the same class.
 
-    The share of samples for which the teacher's most likely class is among the
-    `k` most likely classes of the student. It needs no labels.
+    The fraction of samples for which the teacher's most likely class is among
+    the `k` most likely classes of the student. It needs no labels.
 
     Example:
 
@@ -36,15 +36,15 @@ class TeacherAgreement(DistillationMetric):
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"teacher_agreement"`, for `k` above 1
             with `"_top_k"`, such as `"teacher_agreement_top_5"`.
-        dtype: Dtype of the result. Defaults to `None`:
+        dtype: Dtype of the result. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Returns:
         Float in `[0, 1]`.
 
     Raises:
-        ValueError: If `k` is no positive integer, or larger than the number of
-            classes.
+        ValueError: If `k` is not a positive integer, or larger than the number
+            of classes.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class TeacherAgreement(DistillationMetric):
     def measure_targets(self, targets, student_logits):
         student_logits = ops.moveaxis(student_logits, self.axis, -1)
         check_integer("k", self.k, low=1, high=student_logits.shape[-1])
-        # Of equal logits the first one counts, as in `argmax`.
+        # Among equal logits, the first one counts, as in `argmax`.
         _, classes = ops.top_k(student_logits, self.k)
         expected = targets.most_likely(self.axis)
         if not shapes_agree(expected.shape, classes.shape[:-1]):
             raise ValueError(
                 "Expected the outputs of teacher and student to have the same "
-                f"shape. Received: {tuple(expected.shape)} classes of the "
-                f"teacher for {tuple(classes.shape[:-1])} of the student"
+                "shape. Received without the classes: teacher "
+                f"{tuple(expected.shape)}, student {tuple(classes.shape[:-1])}"
             )
         agrees = ops.equal(
             ops.expand_dims(ops.cast(expected, "int32"), -1),

@@ -1,10 +1,9 @@
 import keras
-from keras import ops
 
 from keras_distill.backend.keras_compat import set_direction
 from keras_distill.losses.soft_target_kl_divergence import kl_divergence
 from keras_distill.metrics.distillation_metric import DistillationMetric
-from keras_distill.temperature import check_temperature
+from keras_distill.validation import check_temperature
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -12,12 +11,12 @@ class TeacherKLDivergence(DistillationMetric):
     """Divergence of the student's probabilities from the teacher's.
 
     With p and q the softmax of the teacher's and of the student's logits at
-    temperature T, the mean of
+    temperature T, the metric is the mean of
 
         sum_i p_i (log p_i - log q_i)
 
-    in nats. It is 0 where both are equal. `SoftTargetKLDivergence` is the same
-    times T^2, a factor that makes gradients comparable, but not values. For
+    in nats. It is 0 if p and q are equal. `SoftTargetKLDivergence` contains an
+    additional factor T^2, which makes gradients comparable, but not values. For
     `TopKTargets` the metric compares the k classes and the rest.
 
     Example:
@@ -41,7 +40,7 @@ class TeacherKLDivergence(DistillationMetric):
             `None`, which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"teacher_kl_divergence"`.
-        dtype: Dtype of the result. Defaults to `None`:
+        dtype: Dtype of the result. Defaults to `None`, which means
             `keras.backend.floatx()`.
 
     Returns:
@@ -72,8 +71,7 @@ class TeacherKLDivergence(DistillationMetric):
     def measure_targets(self, targets, student_logits):
         targets.check(student_logits.shape, self.axis)
         log_p = targets.log_probabilities(self.temperature, self.axis)
-        logits = targets.project(student_logits, self.temperature, self.axis)
-        log_q = ops.log_softmax(logits, axis=self.axis)
+        log_q = targets.project(student_logits, self.temperature, self.axis)
         return kl_divergence(log_p, log_q, self.axis)
 
     def get_config(self):

@@ -2,18 +2,7 @@ from keras import ops
 
 
 def flatten_weighted(values, sample_weight, mask):
-    """Returns values and weights that `keras.metrics.Mean` takes as they are.
-
-    Args:
-        values: Float tensor of shape `(batch, ...)`: one for each sample or
-            position.
-        sample_weight: Weights of shape `(batch,)` up to that of the values, or
-            `None`.
-        mask: Boolean tensor of the positions that count, or `None`.
-
-    Returns:
-        Tensors of rank 1; the second is `None` where all weigh the same.
-    """
+    """Returns values and weights (or `None`) of rank 1 for a mean."""
     weights = None
     for weight in (sample_weight, mask):
         if weight is None:
@@ -24,7 +13,7 @@ def flatten_weighted(values, sample_weight, mask):
         weights = ops.reshape(
             ops.broadcast_to(weights, ops.shape(values)), (-1,)
         )
-        # What weighs nothing may be anything.
+        # Entries with zero weight may be NaN.
         values = ops.where(weights == 0, 0.0, ops.reshape(values, (-1,)))
     return ops.reshape(values, (-1,)), weights
 

@@ -9,16 +9,16 @@ from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.forward import Forward
 from keras_distill.forward import forward
 from keras_distill.outputs import flatten_like
-from keras_distill.temperature import LOG_SMALLEST
-from keras_distill.temperature import soften
-from keras_distill.temperature import to_logits
+from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import soften
+from keras_distill.targets import to_logits
 from keras_distill.validation import check_axis
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_number
 from keras_distill.validation import shapes_agree
 
 _COMBINATIONS = ("arithmetic", "geometric")
-# The logarithm of a weight of 0: such a member adds nothing.
+# The logarithm of a weight of 0.
 _LOG_ZERO = -1e30
 
 
@@ -30,21 +30,12 @@ def add_to_arithmetic_mean(total, logits, weight, temperature=1.0, axis=-1):
 
         v = T * log(sum_k w_k softmax(v_k / T))
 
-    so that `softmax(v / T)` is the arithmetic mean of the members' soft
-    targets (Hinton, Vinyals and Dean, 2015, section 2: "the arithmetic or
-    geometric mean of their individual predictive distributions"). The sum runs
-    over logarithms, so that no small probability underflows.
+    so `softmax(v / T)` is the arithmetic mean of the members' soft targets
+    (Hinton, Vinyals and Dean, 2015, section 2: "the arithmetic or geometric
+    mean of their individual predictive distributions"). The sum is computed
+    from logarithms, so small probabilities do not underflow.
 
-    Args:
-        total: Logits of the mean of the members so far, as this function
-            returned them, or `None` for the first.
-        logits: Float tensor of shape `(..., classes)`.
-        weight: Number, or tensor that broadcasts to the logits.
-        temperature: Positive number or scalar tensor. Defaults to `1.0`.
-        axis: Axis of the classes. Defaults to `-1`.
-
-    Returns:
-        Tensor of shape `(..., classes)`: `v`, once the weights sum to 1.
+    `total` is the result for the members so far, or `None` for the first.
     """
     log_softmax = ops.log_softmax(soften(logits, temperature, axis), axis=axis)
     weighted = temperature * (log_softmax + _log(weight, logits.dtype))
@@ -65,14 +56,6 @@ def add_to_geometric_mean(total, logits, weight):
 
     At every temperature `softmax(v / T)` is proportional to
     `prod_k softmax(v_k / T)^w_k` (Hinton, Vinyals and Dean, 2015, section 2).
-
-    Args:
-        total: Logits of the mean of the members so far, or `None`.
-        logits: Float tensor of shape `(..., classes)`.
-        weight: Number, or tensor that broadcasts to the logits.
-
-    Returns:
-        Tensor of shape `(..., classes)`.
     """
     weighted = ops.cast(weight, logits.dtype) * logits
     return weighted if total is None else total + weighted
@@ -88,18 +71,18 @@ def _log(weight, dtype):
 
 @keras.saving.register_keras_serializable(package="keras_distill")
 class Ensemble(keras.Model):
-    """Several models that answer as one: the paper's teacher.
+    """Averages the predictions of several models, as the paper's teacher does.
 
-    The output is a tensor of logits (a list or dict of them, where the members
-    have several outputs), whatever the members end in: their logits are found
-    in front of a `keras.layers.Softmax`, `activation="softmax"` or
-    `TemperatureSoftmax`. Its softmax is the mean of the members'
-    probabilities, so an `Ensemble` is compiled with `from_logits=True`.
+    The output is a tensor of logits, or a list or dict of logits if the members
+    have several outputs. The softmax of the logits is the mean of the members'
+    probabilities, so compile an `Ensemble` with `from_logits=True`. Members
+    may end in `keras.layers.Softmax`, `activation="softmax"` or
+    `TemperatureSoftmax`. The ensemble then uses the logits before the softmax.
 
-    As the teacher of a `Distiller` it gives logits whose softmax at the
-    temperature of the distillation loss is the mean of its members' softmaxes
-    at that temperature (Hinton, Vinyals and Dean, 2015, section 2). The
-    members run one after another, and only the running mean is kept.
+    In a `Distiller`, the softmax of the logits at the temperature of the
+    distillation loss is the mean of the members' softmaxes at this temperature
+    (Hinton, Vinyals and Dean, 2015, section 2). The members run one after
+    another, and only the running mean stays in memory.
 
     Example:
 
@@ -114,21 +97,21 @@ class Ensemble(keras.Model):
     ```
 
     Args:
-        models: List of `keras.Model`, or of callables `inputs -> outputs` in
-            an ensemble that is not saved. They take the same inputs and have
-            outputs of the same shapes. One may be an `Ensemble` itself.
+        models: List of `keras.Model`, or of callables `inputs -> outputs` if
+            you do not save the ensemble. All members take the same inputs and
+            have outputs of the same shapes. A member can be an `Ensemble`.
         combine: `"arithmetic"`, the mean of the probabilities, or
             `"geometric"`, the mean of their logarithms, normalized. Defaults
             to `"arithmetic"`.
         weights: Weights of the members: a list of numbers, at least 0, that
-            sum to 1, or a callable `inputs -> weights` that weighs each sample
-            on its own, with a result of shape `(batch, members)`. Defaults to
-            `None`: all the same.
-        from_logits: Whether the outputs of members whose softmax can not be
-            found are logits (`True`, the default) or probabilities.
-        axis: Integer, the axis of the classes. Defaults to `None`: that of the
-            distillation loss or of the ensemble that this is a member of, and
-            the last one without either.
+            sum to 1; or a callable `inputs -> weights` that returns weights for
+            each sample, in the shape `(batch, members)`. Defaults to `None`,
+            which means equal weights.
+        from_logits: Whether members without a recognizable softmax output
+            logits (`True`, the default) or probabilities.
+        axis: Integer, the axis of the classes. Defaults to `None`, which means
+            the axis of the distillation loss, or of the ensemble that contains
+            this one, or the last axis if there is neither.
         name: Optional name of the model.
 
     Returns:
@@ -159,8 +142,7 @@ class Ensemble(keras.Model):
         self.from_logits = from_logits
         self.axis = None if axis is None else check_axis(axis)
         if all(getattr(model, "inputs", None) for model in models):
-            # Called on symbols, it says at once what does not fit together,
-            # and knows its inputs when it is exported.
+            # A symbolic call checks the outputs, and prepares `export`.
             inputs = getattr(models[0], "input", models[0].inputs[0])
             self(
                 keras.tree.map_structure(
@@ -170,7 +152,7 @@ class Ensemble(keras.Model):
 
     @property
     def averages_at_a_temperature(self):
-        """Whether its logits hold at one temperature only."""
+        """Whether the logits hold only at one temperature."""
         return self.combine == "arithmetic" or any(
             model.averages_at_a_temperature
             for model in self.models
@@ -198,26 +180,26 @@ class Ensemble(keras.Model):
 
         Args:
             inputs: Inputs of the members.
-            temperature: Positive number or scalar tensor, at which the
-                members' probabilities are averaged; or a function from a
-                member's outputs to a list of these, one for each output. A
-                geometric mean is the same at each temperature. Defaults to
+            temperature: Positive number or scalar tensor, the temperature at
+                which the members' probabilities are averaged; or a function
+                from a member's outputs to a list with the temperature of each
+                output. A geometric mean does not depend on it. Defaults to
                 `1.0`.
             from_logits: Replaces the `from_logits` of the ensemble. Defaults
                 to `None`.
             inspect: Function `(outputs, axis)` that gets each output that is
-                taken for logits. Defaults to `None`.
+                used as logits. Defaults to `None`.
             axis: Function from a member's outputs to a list with the requested
-                axis of the classes of each output, `None` where any axis will
-                do. Defaults to `None`: the axis of this ensemble.
+                axis of the classes of each output. An entry is `None` if every
+                axis is allowed. Defaults to `None`, which means the axis of
+                this ensemble.
 
         Returns:
-            Logits `v`, in the structure of a member's outputs, such that
-            `softmax(v / temperature)` is the mean. Computed with
-            `training=False`.
+            Logits `v`, in the structure of a member's outputs. The mean is
+            `softmax(v / temperature)`. The members run with `training=False`.
 
         Raises:
-            ValueError: If the ensemble has another axis.
+            ValueError: If the ensemble has a different axis.
         """
         if from_logits is None:
             from_logits = self.from_logits
@@ -226,13 +208,9 @@ class Ensemble(keras.Model):
         means: list = []
         first: typing.Any = None
         for position, model in enumerate(self.models):
-            # Without it, the activations of all members are in memory at once.
-            member = _call_member(
-                model,
-                add_control_dependency(means, inputs),
-                temperature,
-                axis,
-            )
+            # Otherwise the activations of all members are in memory at once.
+            delayed = add_control_dependency(means, inputs)
+            member = _call_member(model, delayed, temperature, axis)
             if first is None:
                 first = member
                 count = len(member.logits)
@@ -251,13 +229,11 @@ class Ensemble(keras.Model):
                 logits = member.logits[number]
                 if logits is None:
                     _check_dtype(output, position)
-                    if inspect and from_logits:
+                    logits = output
+                    if not from_logits:
+                        logits = to_logits(output, LOG_SMALLEST)
+                    elif inspect:
                         inspect(output, axes[number])
-                    logits = (
-                        output
-                        if from_logits
-                        else to_logits(output, LOG_SMALLEST)
-                    )
                 means[number] = self._add(
                     position,
                     inputs,
@@ -273,16 +249,16 @@ class Ensemble(keras.Model):
     def _list_own_axes(self, outputs):
         return [self.axis for _ in keras.tree.flatten(outputs)]
 
-    def _find_axis(self, wanted, output):
+    def _find_axis(self, requested, output):
         """Returns the axis of the classes of an output."""
         if self.axis is None:
-            return -1 if wanted is None else wanted
+            return -1 if requested is None else requested
         rank = len(output.shape)
-        if wanted is not None and wanted % rank != self.axis % rank:
+        if requested is not None and requested % rank != self.axis % rank:
             raise ValueError(
-                "Expected the `axis` of an `Ensemble` to be that of the "
-                "distillation loss, and of the ensemble that it is a member "
-                f"of. Received: axis={self.axis}, and not {wanted}, for "
+                "Expected the `axis` of an `Ensemble` to equal the axis of the "
+                "distillation loss, and of the ensemble that contains it. "
+                f"Received: axis={self.axis} instead of {requested}, for "
                 f"outputs of shape {tuple(output.shape)}"
             )
         return self.axis
@@ -297,12 +273,12 @@ class Ensemble(keras.Model):
         return add_to_arithmetic_mean(mean, logits, weight, temperature, axis)
 
     def _weight(self, position, inputs, rank):
-        """Returns the weight of a member, to be multiplied with its logits."""
+        """Returns the weight of a member, which broadcasts to its logits."""
         if self.member_weights is None:
             return 1.0 / len(self.models)
         if callable(self.member_weights):
-            of_samples = self.member_weights(inputs)[:, position]
-            return ops.reshape(of_samples, (-1,) + (1,) * (rank - 1))
+            weights = self.member_weights(inputs)[:, position]
+            return ops.reshape(weights, (-1,) + (1,) * (rank - 1))
         return self.member_weights[position]
 
     def get_config(self):
@@ -310,7 +286,7 @@ class Ensemble(keras.Model):
             isinstance(model, keras.Model) for model in self.models
         ):
             raise NotImplementedError(
-                "An `Ensemble` is saved where its members are "
+                "An `Ensemble` can be saved only if its members are "
                 "`keras.Model`s and its `weights` are numbers. Received: "
                 f"models={self.models}, weights={self.member_weights}"
             )
@@ -339,7 +315,7 @@ class Ensemble(keras.Model):
 
 def _call_member(model, inputs, temperature, axis) -> Forward:
     if isinstance(model, Ensemble):
-        # The mean of its members at the same temperature.
+        # Members of ensembles are averaged at the same temperature.
         outputs = model.compute_logits(inputs, temperature, axis=axis)
         logits = tuple(keras.tree.flatten(outputs))
     elif isinstance(model, keras.layers.Layer):
@@ -351,18 +327,18 @@ def _call_member(model, inputs, temperature, axis) -> Forward:
     return Forward(outputs, logits, {}, masks)
 
 
-def _check_dtype(output, position):
+def _check_dtype(output, position) -> None:
     if not keras.backend.is_float_dtype(
         keras.backend.standardize_dtype(output.dtype)
     ):
         raise ValueError(
             "Expected floating point outputs of each member. "
-            f"Received: dtype={output.dtype} of member {position}. Does it "
-            "return class ids?"
+            f"Received: dtype={output.dtype} of member {position}. Does this "
+            "member return class ids?"
         )
 
 
-def _check_members(models):
+def _check_members(models) -> None:
     if not isinstance(models, (list, tuple)) or not models:
         raise ValueError(
             "Expected `models` to be a list of at least one model. "
@@ -389,7 +365,7 @@ def _check_members(models):
             )
 
 
-def _check_weights(weights, count):
+def _check_weights(weights, count: int) -> list[float]:
     """Returns the weights as a list of floats."""
     weights = [check_number("weights", weight, low=0) for weight in weights]
     if len(weights) != count or abs(sum(weights) - 1.0) > 1e-6:

@@ -1,5 +1,3 @@
-import functools
-
 import keras
 
 from keras_distill.fingerprints import fingerprint_arrays
@@ -12,24 +10,20 @@ class TargetPredictor(keras.Model):
     Args:
         teacher: `Teacher`.
         objective: `Objective`. An ensemble is averaged at its temperature.
-        output_names: Names of the student's outputs, or `None`.
         check: `StepCheck` that inspects the outputs of ensemble members, or
             `None`.
         finish: Function from the `Targets` of an output to tensors. Defaults
             to `None`: the one tensor of the targets.
     """
 
-    def __init__(
-        self, teacher, objective, output_names, check=None, finish=None
-    ):
+    def __init__(self, teacher, objective, check=None, finish=None):
         super().__init__(autocast=False)
         self.teacher = teacher
         # A compiled `predict` reads and writes only variables of the model.
         self._models = teacher.models()
         self._objective = objective
-        self._output_names = output_names
         self._variables = [] if check is None else [check.report]
-        self._inspect = check and functools.partial(check.inspect, "teacher")
+        self._check = check
         self._finish = finish or _get_tensor
         self._kinds: list = []
         # Otherwise Keras would call the teacher once more to find out.
@@ -37,7 +31,7 @@ class TargetPredictor(keras.Model):
 
     def call(self, inputs):
         targets = self.teacher.compute_targets(
-            inputs, self._objective, self._output_names, self._inspect
+            inputs, self._objective, self._check
         )
         self._kinds = []
         return map_outputs(self._reduce, targets)

@@ -1,17 +1,13 @@
 from keras_distill.data.cache import TargetCache
-from keras_distill.targets import CheckedTargets
-from keras_distill.targets import WithSoftTargets
-from keras_distill.targets import as_targets
-from keras_distill.targets import map_outputs
+from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.teacher import Teacher
 
 
 class Supervision:
-    """Decides where the soft targets of a batch come from.
+    """The teacher and the cache: where soft targets come from.
 
-    Soft targets in the data come first, then the cache, then the teacher. A
-    plain object: Keras does not track it, so the teacher's weights are neither
-    trained nor saved with the `Distiller`.
+    A plain object: Keras does not track it, so the teacher's weights are not
+    trained and not saved with the `Distiller`.
 
     Args:
         student: `keras.Model`.
@@ -29,47 +25,26 @@ class Supervision:
         if wrapped is not None:
             wrapped.check_against(self._student)
         self.teacher = wrapped
-
-    def find_targets(self, x, objective, output_names, inspect):
-        """Returns the inputs of a batch, and the `Targets` of each output.
-
-        Args:
-            x: Inputs, or `WithSoftTargets`.
-            objective: `Objective`.
-            output_names: Names of the student's outputs, or `None`.
-            inspect: Function `(outputs, axis)` that gets the outputs of
-                ensemble members that are taken for logits.
-
-        Returns:
-            Inputs, and a structure of `Targets`; or `CheckedTargets` if they
-            have been checked; or `None` if nobody has soft targets.
-        """
-        if isinstance(x, WithSoftTargets):
-            if isinstance(x.soft_targets, CheckedTargets):
-                return x
-            return x.inputs, map_outputs(as_targets, x.soft_targets)
-        if self.teacher is None:
-            return x, None
-        return x, self.teacher.compute_targets(
-            x, objective, output_names, inspect
+        # Whether the soft targets are means that depend on the temperature.
+        self.averages = (
+            wrapped is not None and wrapped.averages_at_a_temperature
         )
+
+    def make_predictor(self, objective, check):
+        """Returns the teacher as a `TargetPredictor`, `None` without one."""
+        if self.teacher is None:
+            return None
+        return TargetPredictor(self.teacher, objective, check)
 
     def check(self, objective) -> None:
         """Raises a `ValueError` if the soft targets no longer hold."""
         self.cache.check(self.teacher, objective.temperatures())
-        if self.is_mean_at_a_temperature:
+        if self.averages:
             objective.check_ensemble_temperatures()
-
-    @property
-    def is_mean_at_a_temperature(self) -> bool:
-        """Whether the teacher's logits depend on the temperature."""
-        return (
-            self.teacher is not None and self.teacher.averages_at_a_temperature
-        )
 
     def check_metrics(self, objective) -> None:
         """Refuses metrics at temperatures where an ensemble has no mean."""
-        if not self.is_mean_at_a_temperature:
+        if not self.averages:
             return
         present = objective.temperatures() or (1.0,)
         for name, temperature in objective.temperature_of_metrics().items():

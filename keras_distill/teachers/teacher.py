@@ -1,3 +1,4 @@
+import functools
 import warnings
 
 import keras
@@ -10,26 +11,23 @@ from keras_distill.backend.keras_compat import list_own_weights
 from keras_distill.fingerprints import fingerprint_model
 from keras_distill.forward import ends_linearly
 from keras_distill.forward import forward
-from keras_distill.outputs import name_outputs
 from keras_distill.targets import DenseTargets
 from keras_distill.targets import as_targets
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.validation import shapes_agree
 
+_HALF = ("float16", "bfloat16")
+
 
 class Teacher:
-    """Calls whatever the user gave as the teacher.
+    """A model, a callable or a list of these, as the source of soft targets.
 
-    A plain object on purpose: Keras does not track it, so the teacher's
-    weights are no weights of the `Distiller`, and are neither trained nor
-    saved with it.
+    A plain object: Keras does not track it, so the teacher's weights are not
+    trained and not saved with the `Distiller`.
 
     Args:
-        teacher: A `keras.Model`, a callable `inputs -> outputs`, or a list
-            of these.
-
-    Raises:
-        ValueError: If it is something else.
+        teacher: A `keras.Model`, a callable `inputs -> outputs`, or a list of
+            these.
     """
 
     def __init__(self, teacher):
@@ -40,6 +38,7 @@ class Teacher:
                 f"Received: teacher={teacher!r}"
             )
         self.given = Ensemble(teacher) if self.is_list else teacher
+        self.is_ensemble = isinstance(self.given, Ensemble)
         if isinstance(teacher, type) or not callable(self.given):
             raise ValueError(
                 "Expected `teacher` to be a `keras.Model`, a callable that "
@@ -58,45 +57,30 @@ class Teacher:
             )
 
     @property
-    def is_ensemble(self):
-        """Whether it is an `Ensemble`."""
-        return isinstance(self.given, Ensemble)
-
-    @property
     def averages_at_a_temperature(self):
         """Whether the outputs depend on the temperature of the losses."""
         return self.is_ensemble and self.given.averages_at_a_temperature
 
     def input_ranks(self):
-        """Returns the ranks of the inputs of a batch, or `None`.
-
-        They are known of a model that was built from `keras.Input`.
-        """
+        """Returns the ranks of the inputs of a batch, `None` if unknown."""
         model = self.given.models[0] if self.is_ensemble else self.given
         inputs = getattr(model, "inputs", None)
-        return [len(each.shape) for each in inputs] if inputs else None
+        return [len(tensor.shape) for tensor in inputs] if inputs else None
 
     def fingerprint(self):
-        """Returns a hash of architecture and weights, or `None`.
-
-        There is none of a function, of which nobody knows what it depends on.
-        """
+        """Returns a hash of architecture and weights, `None` for a function."""
         if self.weights() is None:
             return None
         return fingerprint_model(self.given)
 
     def models(self):
-        """Lists all of it that is known to be a Keras model."""
-        given = [self.given, *getattr(self.given, "models", [])]
-        given.append(getattr(self.given, "member_weights", None))
-        return [each for each in given if isinstance(each, keras.layers.Layer)]
+        """Lists the Keras models of the teacher, with ensemble members."""
+        parts = [self.given, *getattr(self.given, "models", [])]
+        parts.append(getattr(self.given, "member_weights", None))
+        return [part for part in parts if isinstance(part, keras.layers.Layer)]
 
     def find_outputs(self):
-        """Returns its outputs as `keras.KerasTensor`s, or `None`.
-
-        They are known of a model that was built from `keras.Input`, and of an
-        ensemble with such a member.
-        """
+        """Returns the outputs as `keras.KerasTensor`s, `None` if unknown."""
         for model in getattr(self.given, "models", [self.given]):
             if getattr(model, "outputs", None):
                 return model.outputs
@@ -107,7 +91,7 @@ class Teacher:
         return not self.is_ensemble and ends_linearly(self.given)
 
     def variables(self):
-        """Lists the variables of these models."""
+        """Lists the variables of the Keras models."""
         variables = {
             id(variable): variable
             for model in self.models()
@@ -117,7 +101,7 @@ class Teacher:
 
     @property
     def built(self):
-        """Whether all models have their weights."""
+        """Whether all models have weights."""
         return all(
             layer.built
             for model in self.models()
@@ -125,17 +109,13 @@ class Teacher:
         )
 
     def build(self, inputs):
-        """Makes the weights of models that have never been called.
-
-        Args:
-            inputs: A batch of inputs.
-        """
+        """Creates the weights of models that have never been called."""
         for model in self.models():
             if not all(layer.built for layer in flatten_layers(model)):
                 infer_outputs(model, inputs)
 
     def weights(self):
-        """Returns all weights, or `None` of what is no Keras model."""
+        """Returns all weights, `None` if the teacher contains a function."""
         if not _is_known(self.given):
             return None
         models = getattr(self.given, "models", [self.given])
@@ -143,7 +123,7 @@ class Teacher:
 
     def list_shared_weights(self, student):
         """Lists the paths of the weights that training `student` changes."""
-        # With the moving statistics of a batch normalisation, say.
+        # Also those that are not trainable, such as moving statistics.
         changing = {
             id(weight)
             for layer in flatten_layers(student)
@@ -157,20 +137,12 @@ class Teacher:
         ]
 
     def check_against(self, student):
-        """Says as early as possible what can not be distilled into `student`.
-
-        Args:
-            student: `keras.Model`.
-
-        Raises:
-            ValueError: If the student is its own teacher, or the outputs are
-                known and do not match.
-        """
+        """Raises a `ValueError` if the models cannot match."""
         for model in getattr(self.given, "models", [self.given]):
             if model is student:
                 raise ValueError(
                     "Expected `student` and `teacher` to be two models. "
-                    f"Received the same one twice: {student!r}"
+                    f"Received the same model twice: {student!r}"
                 )
             if getattr(model, "outputs", None) and getattr(
                 student, "outputs", None
@@ -180,52 +152,48 @@ class Teacher:
         if shared:
             warnings.warn(
                 "The teacher shares trainable weights with the student, so "
-                "training the student changes the teacher. To prevent that "
+                "training the student changes the teacher. To prevent this, "
                 "set `trainable = False` on the shared layers. Shared: "
                 f"{shared}",
                 stacklevel=4,
             )
 
-    def compute_targets(self, inputs, objective, output_names, inspect=None):
+    def compute_targets(self, inputs, objective, check=None):
         """Returns the `Targets` of each output, without a gradient.
 
         Args:
             inputs: A batch of inputs.
             objective: The `Objective` that will use them. An ensemble is
                 averaged at its temperature.
-            output_names: Names of the student's outputs, or `None`.
-            inspect: Function `(outputs, axis)` that gets the outputs of
-                ensemble members that are taken for logits, or `None`.
+            check: `StepCheck` that inspects the outputs of ensemble members, or
+                `None`.
         """
         with without_gradient():
-            return self._compute(inputs, objective, output_names, inspect)
+            if self.is_ensemble:
+                return self._average(inputs, objective, check)
+            if not isinstance(self.given, keras.layers.Layer):
+                return keras.tree.map_structure(_stop, self.given(inputs))
+            result = forward(self.given, inputs)
+            if not keras.tree.is_nested(result.outputs):
+                return _stop(result.outputs, *result.logits)
+            flat = keras.tree.flatten(result.outputs)
+            targets = list(map(_stop, flat, result.logits))
+            return keras.tree.pack_sequence_as(result.outputs, targets)
 
-    def _compute(self, inputs, objective, output_names, inspect):
-        if self.is_ensemble:
-            logits = self.given.compute_logits(
-                inputs,
-                lambda outputs: objective.ensemble_temperatures(
-                    name_outputs(outputs, output_names)
-                ),
-                objective.teacher_from_logits() if self.is_list else None,
-                inspect,
-                lambda outputs: objective.ensemble_axes(
-                    name_outputs(outputs, output_names)
-                ),
-            )
-            return keras.tree.map_structure(_stop_dense, logits)
-        if not isinstance(self.given, keras.layers.Layer):
-            return keras.tree.map_structure(_stop_unknown, self.given(inputs))
-        result = forward(self.given, inputs, training=False)
-        if not keras.tree.is_nested(result.outputs):
-            return _stop(result.outputs, result.logits[0])
-        flat = keras.tree.flatten(result.outputs)
-        targets = list(map(_stop, flat, result.logits))
-        return keras.tree.pack_sequence_as(result.outputs, targets)
+    def _average(self, inputs, objective, check):
+        """Returns the targets of an ensemble."""
+        logits = self.given.compute_logits(
+            inputs,
+            objective.ensemble_temperatures,
+            objective.teacher_from_logits() if self.is_list else None,
+            check and functools.partial(check.inspect, "teacher"),
+            objective.ensemble_axes,
+        )
+        return keras.tree.map_structure(lambda x: _stop(x, x), logits)
 
 
 def _is_known(model):
-    """Whether all that the outputs depend on are weights of Keras models."""
+    """Whether the outputs depend only on weights of Keras models."""
     if not isinstance(model, Ensemble):
         return isinstance(model, keras.layers.Layer)
     return not callable(model.member_weights) and all(
@@ -233,25 +201,13 @@ def _is_known(model):
     )
 
 
-def _stop(output, logits):
-    """Returns the `Targets` of an output, whose logits may be `None`."""
-    return _stop_unknown(output) if logits is None else _stop_dense(logits)
-
-
-def _stop_dense(logits):
-    return DenseTargets(_widen(ops.stop_gradient(logits)))
-
-
-def _stop_unknown(output):
-    return as_targets(_widen(ops.stop_gradient(output)))
-
-
-def _widen(output):
-    """Returns half precision as float32, which NumPy and the losses need."""
-    dtype = keras.backend.standardize_dtype(output.dtype)
-    if dtype in ("float16", "bfloat16"):
-        return ops.cast(output, "float32")
-    return output
+def _stop(output, logits=None):
+    """Returns the `Targets` of an output, whose logits may be known."""
+    tensor = ops.stop_gradient(output if logits is None else logits)
+    if keras.backend.standardize_dtype(tensor.dtype) in _HALF:
+        # NumPy and the losses need more.
+        tensor = ops.cast(tensor, "float32")
+    return as_targets(tensor) if logits is None else DenseTargets(tensor)
 
 
 def _check_outputs(teacher_outputs, student_outputs):
@@ -261,12 +217,10 @@ def _check_outputs(teacher_outputs, student_outputs):
             f"Received: teacher with {len(teacher_outputs)}, student with "
             f"{len(student_outputs)}"
         )
-    for of_teacher, of_student in zip(
-        teacher_outputs, student_outputs, strict=True
-    ):
-        if not shapes_agree(of_teacher.shape, of_student.shape):
+    for teacher, student in zip(teacher_outputs, student_outputs, strict=True):
+        if not shapes_agree(teacher.shape, student.shape):
             raise ValueError(
                 "Expected the outputs of teacher and student to have the same "
                 "shape, with the same number of classes. Received: teacher "
-                f"{of_teacher.shape}, student {of_student.shape}"
+                f"{teacher.shape}, student {student.shape}"
             )

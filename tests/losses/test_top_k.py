@@ -264,3 +264,43 @@ def test_another_temperature_is_refused(data, make_model, jit_compile):
     np.testing.assert_array_equal(student.get_weights()[0], before[0])
     distiller.distillation_loss.temperature = 1.0
     distiller.fit(x, soft_targets=targets, verbose=0)
+
+
+def logits_with_a_rest(rest, classes=40, k=3):
+    """Logits whose k largest leave a mass of `rest` to the other classes."""
+    rng = np.random.default_rng(5)
+    p = np.concatenate(
+        [
+            (1 - rest) * np.array([0.6, 0.3, 0.1]),
+            rest * rng.dirichlet(np.full(classes - k, 10.0)),
+        ]
+    )
+    return np.float32(np.log(p))[np.newaxis]
+
+
+@everyone
+@pytest.mark.parametrize("rest", 10.0 ** -np.arange(1, 13))
+def test_a_small_rest_keeps_its_digits(name, rest):
+    """From the targets and through the loss, value and gradient."""
+    teacher = logits_with_a_rest(rest)
+    student = random_logits(6.0, (1, 40))[1]
+    targets = keras_distill.top_k_targets(teacher, 3, (1.0,))
+    p = np.exp(reference.log_softmax(np.float64(teacher), -1))
+    expected = np.where(reference.is_top(teacher, 3), 0, p).sum(-1)
+    found = np.float64(targets.log_probabilities(1.0, -1))[:, -1]
+    np.testing.assert_allclose(np.exp(found), expected, rtol=1e-5)
+    make, expected_value = LOSSES[name]
+    loss = make(1.0, reduction="sum")
+    value, _ = of_student(loss, targets, student)
+    np.testing.assert_allclose(
+        value, expected_value(teacher, student, 1.0, 3).sum(), rtol=1e-5
+    )
+    # A student that has almost no rest either: its gradient depends on it.
+    student = teacher.copy()
+    student[:, 3:] -= np.log(2.0, dtype="float32")
+    _, gradient = of_student(loss, targets, student)
+    np.testing.assert_allclose(
+        gradient[:, 3:],
+        reference.top_k_gradient(teacher, student, 1.0, 3)[:, 3:],
+        rtol=1e-3,
+    )

@@ -323,7 +323,7 @@ def test_get():
     assert metrics.get("teacher_agreement").name == "teacher_agreement"
     with pytest.raises(ValueError, match="Did you mean 'teacher_agreement'"):
         metrics.get("teacher_agrement")
-    with pytest.raises(ValueError, match="go to `metrics`"):
+    with pytest.raises(ValueError, match="the labels as `metrics`"):
         metrics.get(keras.metrics.Accuracy())
 
 

@@ -325,7 +325,7 @@ def test_members_that_do_not_fit_together(make_model):
 
 def test_what_can_not_be_saved(make_model):
     ensemble = keras_distill.Ensemble([lambda x: x])
-    with pytest.raises(NotImplementedError, match="is saved where"):
+    with pytest.raises(NotImplementedError, match="can be saved only if"):
         ensemble.get_config()
 
 
@@ -372,7 +372,7 @@ def test_another_axis_than_that_of_the_loss():
     distiller, x = distill_rows(keras_distill.Ensemble([member], axis=2))
     loss = keras_distill.losses.SoftTargetCrossentropy(2.0, axis=1)
     distiller.compile("sgd", distillation_loss=loss)
-    with pytest.raises(ValueError, match="Received: axis=2, and not 1"):
+    with pytest.raises(ValueError, match="Received: axis=2 instead of 1"):
         distiller.fit(x, verbose=0)
 
 
@@ -386,7 +386,7 @@ def test_a_member_has_the_axis_of_its_ensemble():
     mean = (softmax(first, axis=1) + softmax(second, axis=1)) / 2
     np.testing.assert_allclose(softmax(found, axis=1), mean, rtol=1e-5)
     inner = keras_distill.Ensemble(members, axis=2)
-    with pytest.raises(ValueError, match="Received: axis=2, and not 1"):
+    with pytest.raises(ValueError, match="Received: axis=2 instead of 1"):
         keras_distill.Ensemble([inner], axis=1)(x)
 
 
