@@ -1,7 +1,7 @@
-"""Hashes that tell whether arrays and models are those of before.
+"""Hashes that detect changes of arrays and models.
 
-XXH3 finds what changed by accident at the speed of memory. It is no protection
-from somebody who wants two arrays to look the same.
+XXH3 detects accidental changes, as fast as memory can be read. It does not
+protect against arrays that somebody makes to have the same hash.
 """
 
 import json
@@ -15,7 +15,7 @@ from keras import ops
 from keras_distill.backend.keras_compat import flatten_layers
 
 
-def fingerprint_arrays(arrays):
+def fingerprint_arrays(arrays) -> str:
     """Returns a hash of all bytes in a structure of arrays, in hexadecimal."""
     digest = xxhash.xxh3_128()
     for path, array in keras.tree.flatten_with_path(arrays):
@@ -24,14 +24,11 @@ def fingerprint_arrays(arrays):
     return digest.hexdigest()
 
 
-def fingerprint_model(model):
+def fingerprint_model(model) -> str:
     """Returns a hash of a model's architecture and weights, in hexadecimal.
 
-    Names do not count: Keras numbers them through, so that the same model has
-    other ones in another process.
-
-    Args:
-        model: `keras.Model`.
+    Names do not count: Keras numbers them, so the names of the same model
+    differ between processes.
     """
     digest = xxhash.xxh3_128()
     digest.update(json.dumps(_describe(model), sort_keys=True).encode())
@@ -39,45 +36,42 @@ def fingerprint_model(model):
     return digest.hexdigest()
 
 
-def _update(digest, array):
-    """Hashes an array, also one of strings or of rows of different lengths."""
+def _update(digest, array) -> None:
+    """Hashes an array of numbers, strings, or rows of different lengths."""
     array = np.ascontiguousarray(array)
     digest.update(repr((array.shape, array.dtype)).encode())
     if array.dtype != object:
         digest.update(array.view(np.uint8).data)
         return
-    for each in array.flat:
-        if isinstance(each, (bytes, str)):
-            digest.update(repr(each).encode())
+    for entry in array.flat:
+        if isinstance(entry, (bytes, str)):
+            digest.update(repr(entry).encode())
         else:
-            _update(digest, each)
+            _update(digest, entry)
 
 
 def _describe(model):
-    """Returns what `get_config` says of a model, without names.
-
-    Keras names the functions of `Lambda` layers, or has their bytes, which
-    differ between two that are the same: their code is described instead.
-    """
+    """Returns the config of a model without names."""
     try:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError):
-        # A subclassed model that can not be saved: its weights have to do.
+        # A subclassed model without a config: only its weights identify it.
         return f"{type(model).__module__}.{type(model).__qualname__}"
     names: dict[str, str] = {}
     functions = []
     for layer in flatten_layers(model):
         names.setdefault(layer.name, f"layer {len(names)}")
         if isinstance(layer, keras.layers.Lambda):
+            # In the config, equal functions can have different bytes.
             functions.append(_describe_function(layer.function))
     return [_rename(config, names), functions]
 
 
 def _describe_function(function):
-    """Returns what a function does and what it is given, as JSON has it."""
+    """Returns the code and the bound values of a function, for JSON."""
     code = getattr(function, "__code__", None)
     if code is None:
-        # Of something else that can be called.
+        # Another callable, such as an object.
         return repr(keras.saving.serialize_keras_object(function))
     closure = function.__closure__ or ()
     return [
@@ -89,13 +83,13 @@ def _describe_function(function):
 
 
 def _describe_code(code):
-    """Returns what a code object does, wherever it was written."""
+    """Returns the instructions of a code object, without its location."""
     return [
         code.co_code.hex(),
         code.co_argcount,
         code.co_kwonlyargcount,
         list(code.co_names),
-        [_describe_constant(each) for each in code.co_consts],
+        [_describe_constant(constant) for constant in code.co_consts],
     ]
 
 
@@ -103,18 +97,18 @@ def _describe_constant(value):
     if isinstance(value, types.CodeType):
         return _describe_code(value)
     if isinstance(value, types.FunctionType):
-        # No further: it may refer to itself.
+        # Without its closure, which may contain the function itself.
         return _describe_code(value.__code__)
     if isinstance(value, (list, tuple)):
-        return [_describe_constant(each) for each in value]
+        return [_describe_constant(entry) for entry in value]
     if isinstance(value, frozenset):
         return sorted(map(repr, value))
     if isinstance(value, dict):
-        return {key: _describe_constant(each) for key, each in value.items()}
+        return {key: _describe_constant(entry) for key, entry in value.items()}
     if keras.ops.is_tensor(value) or isinstance(value, np.ndarray):
         return fingerprint_arrays(value)
     text = repr(value)
-    # Another address is no other function.
+    # The address differs between processes.
     return type(value).__qualname__ if " at 0x" in text else text
 
 
@@ -125,7 +119,7 @@ def _rename(config, names):
         return {
             str(key): _rename(value, names)
             for key, value in config.items()
-            # They say how a model was trained and called, not what it is.
+            # These keys describe how a model was trained and called.
             if key not in ("compile_config", "build_config", "trainable")
         }
     if isinstance(config, (list, tuple)):

@@ -25,6 +25,24 @@ _OF_PROBABILITIES = (
 )
 
 
+def check_student(student) -> None:
+    """Refuses what is not a model, and warns about a custom step."""
+    if not isinstance(student, keras.Model):
+        raise ValueError(
+            "Expected `student` to be a `keras.Model`. "
+            f"Received: student={student!r}"
+        )
+    if any(
+        getattr(type(student), name) is not getattr(keras.Model, name)
+        for name in ("train_step", "compute_loss")
+    ):
+        warnings.warn(
+            "The student has its own `train_step` or `compute_loss`. A "
+            "`Distiller` ignores them and uses those of `keras.Model`.",
+            stacklevel=3,
+        )
+
+
 class Unlabelled(typing.NamedTuple):
     """Stands for missing labels: Keras drops sample weights without a `y`.
 
@@ -32,16 +50,6 @@ class Unlabelled(typing.NamedTuple):
     """
 
     parts: typing.Any
-
-
-def unpack(data):
-    """Returns inputs, labels and sample weights of a batch."""
-    if isinstance(data, WithSoftTargets):
-        return data, None, None
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if isinstance(y, Unlabelled):
-        return x, None, sample_weight.parts
-    return x, y, sample_weight
 
 
 def join_soft_targets(x, y, soft_targets):
@@ -254,6 +262,14 @@ def check_labels(labels, loss, student) -> None:
         )
 
 
+def ignores_labels(loss) -> bool:
+    """Whether a hard loss skips some labels."""
+    return any(
+        find_loss_argument(each, "ignore_class") is not None
+        for each in keras.tree.flatten(loss)
+    )
+
+
 def mask_unlabelled(labels, outputs, loss, output_names) -> None:
     """Hides examples without a label from the metrics of Keras.
 
@@ -266,10 +282,6 @@ def mask_unlabelled(labels, outputs, loss, output_names) -> None:
         loss: The hard loss or losses, as passed to `compile`.
         output_names: The names of the student's outputs, or `None`.
     """
-    if find_loss_argument(loss, "ignore_class") is None and not (
-        keras.tree.is_nested(loss)
-    ):
-        return
     names = name_outputs(outputs, output_names)
     for output, output_loss, output_labels in zip(
         keras.tree.flatten(outputs),

@@ -339,7 +339,9 @@ def test_models_whose_outputs_are_not_known_before(data, counted, what):
 def test_the_estimate_is_that_of_the_soft_targets(data, make_model):
     x, _ = data
     distiller = distiller_of(make_model(), make_model(seed=5))
-    predictor = distiller._make_predictor()
+    predictor = distiller._supervision.make_predictor(
+        distiller._objective, distiller._check
+    )
     estimated = caching.estimate_bytes(x, predictor)
     joined = distiller._supervision.cache.join(x, predictor, None, 0)
     (logits,) = joined.soft_targets.by_output

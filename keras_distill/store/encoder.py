@@ -1,4 +1,4 @@
-"""From a teacher to the records of a `SoftTargetStore`."""
+"""A teacher, and the form in which a store keeps its soft targets."""
 
 import functools
 
@@ -9,31 +9,27 @@ from keras_distill.losses import SoftTargetCrossentropy
 from keras_distill.objective import Objective
 from keras_distill.step_check import StepCheck
 from keras_distill.step_check import warn_of_probabilities
-from keras_distill.targets import TARGET_DTYPES
-from keras_distill.targets import top_k_targets
+from keras_distill.store import shards
+from keras_distill.store.records import RecordFormat
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.teacher import Teacher
-from keras_distill.transfer import shards
-from keras_distill.transfer.records import RecordFormat
+from keras_distill.top_k import TARGET_DTYPES
+from keras_distill.top_k import top_k_targets
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperatures
 
-# Of the teacher.
+# The default batch size of the teacher.
 BATCH_SIZE = 256
 _EXAMPLES_TO_INSPECT = 8
 _TOP_K_TEMPERATURES = (1.0, 4.0)
-# The logit of a probability of 0, where a teacher gives probabilities.
+# The logit of a probability of 0.
 _LOG_ZERO = {"float16": -3e4, "float32": -1e9}
 
 
 def check_storage(top_k, dtype, examples_per_shard):
-    """Returns `top_k` and `examples_per_shard`, as JSON holds them.
-
-    Raises:
-        ValueError: If one of them is not what `SoftTargetStore.create` takes.
-    """
+    """Returns valid `top_k` and `examples_per_shard` for JSON."""
     if top_k is not None:
         top_k = check_integer("top_k", top_k, low=1)
     check_choice("dtype", dtype, TARGET_DTYPES)
@@ -44,19 +40,10 @@ def check_storage(top_k, dtype, examples_per_shard):
     return top_k, examples_per_shard
 
 
-class Recording:
-    """A teacher, and how its soft targets are kept.
+class TargetEncoder:
+    """Computes a teacher's soft targets in the form that a store keeps.
 
-    Args:
-        teacher: What the user calls the teacher.
-        top_k: As in `SoftTargetStore.create`, and so are the others.
-        dtype: See there.
-        temperatures: See there.
-        from_logits: See there.
-
-    Raises:
-        ValueError: If `teacher`, `temperatures` or `from_logits` is not what is
-            said there.
+    The arguments are those of `SoftTargetStore.create`.
     """
 
     def __init__(self, teacher, top_k, dtype, temperatures, from_logits):
@@ -79,37 +66,26 @@ class Recording:
         )
         self._objective = Objective(loss, None, 1.0, False, None)
         self._predictor = TargetPredictor(
-            self.teacher, self._objective, None, finish=self._finish
+            self.teacher, self._objective, finish=self._encode
         )
 
     @functools.cached_property
     def _fingerprint(self):
-        # Not before the first prediction, which may build the teacher.
+        # Only after the first prediction, which may build the teacher.
         return self.teacher.fingerprint()
 
     def inspect(self, inputs):
-        """Finds out what is to be recorded, from a few examples.
-
-        Args:
-            inputs: Those of a batch.
-
-        Returns:
-            `RecordFormat`.
-
-        Warns:
-            UserWarning: If the outputs look like probabilities, and are taken
-                for logits.
-        """
+        """Returns the `RecordFormat`, from the outputs for a few examples."""
         check = StepCheck()
 
-        def inspect_and_finish(target):
+        def inspect_and_encode(target):
             raw = target.raw_outputs()
             if self._from_logits and raw is not None:
                 check.inspect("teacher", raw, self._axis)
-            return self._finish(target)
+            return self._encode(target)
 
         inspecting = TargetPredictor(
-            self.teacher, self._objective, None, check, inspect_and_finish
+            self.teacher, self._objective, check, inspect_and_encode
         )
         outputs = inspecting(
             keras.tree.map_structure(
@@ -131,11 +107,7 @@ class Recording:
         )
 
     def predict(self, inputs):
-        """Returns the soft targets of a batch, in arrays.
-
-        Args:
-            inputs: Tensors of TensorFlow.
-        """
+        """Returns the soft targets of a batch as arrays."""
         return self._predictor.predict_on_batch(
             keras.tree.map_structure(ops.convert_to_tensor, inputs)
         )
@@ -150,15 +122,15 @@ class Recording:
         seed=None,
         workers=1,
     ):
-        """Returns what a manifest begins with, as JSON has it.
+        """Returns the first part of the manifest, for JSON.
 
         Args:
             format: `RecordFormat`.
-            inputs: What an example is, from `describe_inputs`.
+            inputs: Description of an example, from `describe_inputs`.
             examples_per_shard: Integer, or `None` for the default.
             batch_size: Size of the first batch.
             views: Number of views.
-            seed: That of the augmentation, or `None`.
+            seed: Seed of the augmentation, or `None`.
             workers: Number of processes that write.
         """
         return {
@@ -174,7 +146,7 @@ class Recording:
             or shards.choose_shard_size(format.record.itemsize, batch_size),
         }
 
-    def _finish(self, target):
+    def _encode(self, target):
         logits = target.to_logits(
             self._from_logits, _LOG_ZERO[self._dtype]
         ).all_logits()
@@ -188,17 +160,17 @@ class Recording:
 
 
 def _check_flag(from_logits, ensemble):
-    """Refuses what an ensemble would not be asked for."""
+    """Refuses a flag that an ensemble ignores."""
     if not from_logits and ensemble.from_logits:
         raise ValueError(
-            "An `Ensemble` returns logits, and is told itself what its members "
+            "An `Ensemble` returns logits. Tell the ensemble what its members "
             "return: `Ensemble(models, from_logits=False)`. Received: "
             f"from_logits={from_logits!r}"
         )
 
 
 def _check_last_axis(axis, shape):
-    """Refuses to keep the largest logits along another axis."""
+    """Refuses to keep the largest logits of another axis."""
     if axis % len(shape) != len(shape) - 1:
         raise ValueError(
             "`top_k` needs the classes on the last axis of the outputs, whose "
@@ -207,14 +179,14 @@ def _check_last_axis(axis, shape):
 
 
 def _choose_temperatures(temperatures, teacher, top_k):
-    """Returns the temperatures that a store serves, or `None` for all."""
+    """Returns the temperatures that a store serves, `None` for all."""
     if temperatures is not None:
         temperatures = check_temperatures(temperatures)
     if teacher.averages_at_a_temperature:
         if temperatures is None or len(temperatures) != 1:
             raise ValueError(
-                "The mean of an ensemble is taken at the temperature of the "
-                "distillation loss: name this one, such as "
+                "The mean of an ensemble is computed at the temperature of "
+                "the distillation loss: pass it, for example "
                 "`temperatures=(4.0,)`. Received: "
                 f"temperatures={temperatures}"
             )
@@ -223,8 +195,8 @@ def _choose_temperatures(temperatures, teacher, top_k):
         return temperatures or _TOP_K_TEMPERATURES
     if temperatures is not None:
         raise ValueError(
-            "All logits of one teacher serve every temperature, so there is "
-            "none to name: `temperatures` goes with `top_k` and with "
-            f"ensembles. Received: temperatures={temperatures}"
+            "The logits of one teacher serve every temperature. Pass "
+            "`temperatures` only with `top_k` or for an ensemble. "
+            f"Received: temperatures={temperatures}"
         )
     return None

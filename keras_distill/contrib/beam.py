@@ -1,4 +1,4 @@
-"""Soft targets by Apache Beam: labelled on as many machines as there are."""
+"""Labels a transfer set on many machines with Apache Beam."""
 
 import collections
 import json
@@ -17,7 +17,7 @@ try:
     import apache_beam as beam
 except ImportError as error:
     raise ImportError(
-        "To label with Apache Beam needs it: "
+        "`keras_distill.contrib.beam` needs Apache Beam: "
         "`pip install 'keras-distill[beam]'`."
     ) from error
 
@@ -25,44 +25,47 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
-from keras_distill.transfer import creation
-from keras_distill.transfer import pipelines
-from keras_distill.transfer import shards
-from keras_distill.transfer.recording import BATCH_SIZE
-from keras_distill.transfer.recording import Recording
-from keras_distill.transfer.recording import check_storage
-from keras_distill.transfer.records import RecordFormat
+from keras_distill.data.elements import describe_inputs
+from keras_distill.store import creation
+from keras_distill.store import shards
+from keras_distill.store.encoder import BATCH_SIZE
+from keras_distill.store.encoder import TargetEncoder
+from keras_distill.store.encoder import check_storage
+from keras_distill.store.joining import fingerprint_examples
+from keras_distill.store.records import RecordFormat
 from keras_distill.validation import check_integer
 
 __all__ = ["WriteToSoftTargetStore"]
 
-_MANIFEST = "manifest"
+_CONFIG = "config"
 
 
 class WriteToSoftTargetStore(beam.PTransform):
     """Labels a transfer set with a teacher and writes a `SoftTargetStore`.
 
-    It does what `SoftTargetStore.create` does, on every runner that Beam has:
+    It does the same as `SoftTargetStore.create`, on all runners of Beam:
     Dataflow, Flink, Spark, or the processes of one machine. The same examples
     in the same batches give the same files.
 
-    A collection has no order, so each example comes with its number: its
-    position in the dataset that `SoftTargetStore.attach` will be given.
+    A collection has no order, so each example comes with its number. The number
+    is the position of the example in the dataset that you pass to
+    `SoftTargetStore.attach`.
 
-    Batches are labelled in any order, on all workers, each of which has one
-    teacher. Their records are then grouped into shards: a worker holds the
-    inputs of a batch, or the records of a shard, which are at most 64 MiB
-    unless `examples_per_shard` says otherwise. A store that is not complete
-    has no manifest, and the pipeline can be run again.
+    All workers label batches, in any order. Each worker process loads one
+    teacher. The records are then grouped into shards. A worker holds the inputs
+    of a batch in memory, or the records of a shard. A shard has at most 64 MiB,
+    unless you set `examples_per_shard`. An incomplete store has no manifest,
+    and you can run the pipeline again.
 
-    Each example is labelled as it is. `views` and `augment`, and to go on
-    after a crash, are of `SoftTargetStore.create` alone.
+    The examples are labelled without augmentation. Only
+    `SoftTargetStore.create` has `views` and `augment`, and can resume after a
+    crash.
 
     Example:
 
     ```python
     import apache_beam as beam
-    from keras_distill.transfer.beam import WriteToSoftTargetStore
+    from keras_distill.contrib.beam import WriteToSoftTargetStore
 
     teacher.save("teacher.keras")
 
@@ -77,31 +80,32 @@ class WriteToSoftTargetStore(beam.PTransform):
     ```
 
     Args:
-        path: Folder of the store, where Beam can write: one that all workers
-            share, or in a cloud, such as `"gs://bucket/soft_targets"`. It is
-            read from a folder of the machine that trains, or one mounted
-            there.
+        path: Folder of the store. Beam writes to a folder that all workers
+            share, or to a cloud, such as `"gs://bucket/soft_targets"`. The
+            machine that trains reads the store from one of its own folders, or
+            from a mounted folder.
         teacher: Path of a `.keras` file that all workers can read, or a
-            function without arguments that returns the teacher, as `Distiller`
-            takes it. It is called once in each process of a worker.
-        top_k: As in `SoftTargetStore.create`, and so are the next three.
-        dtype: See there.
-        temperatures: See there.
-        from_logits: See there.
-        batch_size: Of the teacher. Defaults to 256.
-        examples_per_shard: Number of examples in a file. Defaults to `None`:
-            16,384 examples or 64 MiB.
+            function without arguments that returns the teacher, as in
+            `Distiller`. Each worker process calls it once.
+        top_k: As in `SoftTargetStore.create`.
+        dtype: As in `SoftTargetStore.create`.
+        temperatures: As in `SoftTargetStore.create`.
+        from_logits: As in `SoftTargetStore.create`.
+        batch_size: Batch size of the teacher. Defaults to 256.
+        examples_per_shard: Number of examples in a file. Defaults to `None`,
+            which means 16,384 examples or 64 MiB.
 
     Returns:
-        A `PCollection` of one element, the path, once the store is complete.
-        It is applied to a bounded one of `(number, x)`: an integer from 0, and
-        the inputs of one example, an array or a structure of arrays.
+        A `PCollection` with one element, the path, once the store is complete.
+        The input is a bounded `PCollection` of `(number, x)`: an integer from
+        0, and the inputs of one example, an array or a structure of arrays.
 
     Raises:
-        ValueError: If an argument is not of the kind above, or there is a
-            store. While the pipeline runs, if a number is missing or comes
-            twice, soft targets can not be stored, or workers have different
-            teachers. Teachers that are plain functions can not be told apart.
+        ValueError: If an argument is not of the kind above, or the folder
+            contains a store. While the pipeline runs, if a number is missing or
+            comes twice, if soft targets cannot be stored, or if workers have
+            different teachers. Teachers that are plain functions cannot be
+            compared.
     """
 
     def __init__(
@@ -119,14 +123,13 @@ class WriteToSoftTargetStore(beam.PTransform):
         top_k, examples_per_shard = check_storage(
             top_k, dtype, examples_per_shard
         )
-        batch_size = check_integer("batch_size", batch_size, low=1)
+        self._batch_size = check_integer("batch_size", batch_size, low=1)
         self._path = _check_path(path)
-        self._batch_size = batch_size
-        self._label = _Label(
-            _Loader(
+        self._encode_batch = _EncodeBatch(
+            _EncoderLoader(
                 _check_teacher(teacher), top_k, dtype, temperatures, from_logits
             ),
-            batch_size,
+            self._batch_size,
             examples_per_shard,
         )
 
@@ -134,7 +137,7 @@ class WriteToSoftTargetStore(beam.PTransform):
         if not examples.is_bounded:
             raise ValueError(
                 "Expected a bounded collection: a store is complete when all "
-                f"of its examples are labelled. Received: {examples}"
+                f"examples are labelled. Received: {examples}"
             )
         manifest = FileSystems.join(self._path, shards.MANIFEST)
         if FileSystems.exists(manifest):
@@ -147,39 +150,36 @@ class WriteToSoftTargetStore(beam.PTransform):
             | "FindBatch" >> beam.Map(_find_batch, self._batch_size)
             | "GroupBatches" >> beam.GroupByKey()
             | "Label"
-            >> beam.ParDo(self._label).with_outputs(_MANIFEST, main="records")
+            >> beam.ParDo(self._encode_batch).with_outputs(
+                _CONFIG, main="records"
+            )
         )
-        begin = beam.pvalue.AsList(
-            labelled[_MANIFEST] | "CompareWorkers" >> beam.Distinct()
+        configs = beam.pvalue.AsList(
+            labelled[_CONFIG] | "CompareWorkers" >> beam.Distinct()
         )
-        notes = (
+        entries = (
             labelled["records"]
             | "GroupShards" >> beam.GroupByKey()
-            | "WriteShard" >> beam.Map(_write_shard, begin, self._path)
+            | "WriteShard" >> beam.Map(_write_shard, configs, self._path)
         )
         return (
             examples.pipeline
             | "Once" >> beam.Create([self._path])
             | "WriteManifest"
-            >> beam.Map(_write_manifest, begin, beam.pvalue.AsList(notes))
+            >> beam.Map(_write_manifest, configs, beam.pvalue.AsList(entries))
         )
 
 
-class _Loader:
-    """Makes the `Recording` of a worker.
+class _EncoderLoader:
+    """Loads one `TargetEncoder` in each worker process."""
 
-    Args:
-        teacher: Path, or function without arguments.
-        *how: The other arguments of `Recording`.
-    """
-
-    def __init__(self, teacher, *how):
+    def __init__(self, teacher, *arguments):
         self._teacher = teacher
-        self._how = how
+        self._arguments = arguments
         self._shared = Shared()
 
     def load(self):
-        """Returns the one of this process."""
+        """Returns the encoder of this process."""
         return self._shared.acquire(self._make)
 
     def _make(self):
@@ -194,16 +194,15 @@ class _Loader:
                 ) as file:
                     local.write_bytes(file.read())
                 teacher = keras.saving.load_model(local, compile=False)
-        return _LockedRecording(teacher, *self._how)
+        return _LockedEncoder(teacher, *self._arguments)
 
 
-class _LockedRecording(Recording):
-    """A `Recording` that the threads of a worker use one after another."""
+class _LockedEncoder(TargetEncoder):
+    """A `TargetEncoder` that the threads of a worker use one after another."""
 
     def __init__(self, *args):
         super().__init__(*args)
         self._lock = threading.Lock()
-
         self._format = None
 
     def inspect(self, inputs):
@@ -217,14 +216,8 @@ class _LockedRecording(Recording):
             return super().predict(inputs)
 
 
-class _Label(beam.DoFn):
-    """Turns a batch of examples into records.
-
-    Args:
-        loader: `_Loader`.
-        batch_size: Integer.
-        examples_per_shard: Integer or `None`.
-    """
+class _EncodeBatch(beam.DoFn):
+    """Converts a batch of examples to records."""
 
     def __init__(self, loader, batch_size, examples_per_shard):
         super().__init__()
@@ -233,37 +226,33 @@ class _Label(beam.DoFn):
         self._examples_per_shard = examples_per_shard
 
     def setup(self):
-        self._recording = self._loader.load()
+        self._encoder = self._loader.load()
 
     def process(self, batch):
-        """Yields parts of shards, and what the manifest begins with.
-
-        Args:
-            batch: Tuple of its number and the `(number, x)` in it.
-        """
-        number, examples = batch
+        """Yields the first part of the manifest, and parts of shards."""
+        number, elements = batch
         start = number * self._batch_size
-        examples = dict(_check_numbers(examples, start))
+        examples = dict(_check_numbers(elements, start))
         inputs = keras.tree.map_structure(
-            lambda *each: tf.convert_to_tensor(np.stack(each)),
+            lambda *arrays: tf.convert_to_tensor(np.stack(arrays)),
             *(
                 keras.tree.lists_to_tuples(examples[n])
                 for n in sorted(examples)
             ),
         )
         stop = start + len(examples)
-        format = self._recording.inspect(inputs)
-        config = self._recording.describe(
+        format = self._encoder.inspect(inputs)
+        config = self._encoder.describe(
             format,
-            pipelines.describe_inputs(inputs, batched=True),
+            describe_inputs(inputs, batched=True),
             self._examples_per_shard,
-            # A batch that is not the first follows a whole one.
+            # Size of the first batch, which is full unless it is the only one.
             self._batch_size if start else stop,
         )
-        yield beam.pvalue.TaggedOutput(_MANIFEST, json.dumps(config))
+        yield beam.pvalue.TaggedOutput(_CONFIG, json.dumps(config))
         records = format.encode(
-            self._recording.predict(inputs),
-            pipelines.fingerprint_examples(inputs).numpy(),
+            self._encoder.predict(inputs),
+            fingerprint_examples(inputs).numpy(),
             start,
         )
         for shard, first, end in creation.split(
@@ -273,8 +262,8 @@ class _Label(beam.DoFn):
             yield shard, (first, part.tobytes())
 
 
-def _find_batch(example, batch_size):
-    """Returns the number of the batch and the example."""
+def _find_batch(example, batch_size: int):
+    """Returns the number of the batch, and the example."""
     try:
         number, _ = example
     except (TypeError, ValueError):
@@ -287,78 +276,77 @@ def _find_batch(example, batch_size):
     return int(number) // batch_size, example
 
 
-def _check_numbers(examples, start):
-    """Returns the examples of a batch as a list, if none is missing."""
+def _check_numbers(examples, start: int) -> list:
+    """Returns the examples of a batch, if no number is missing."""
     examples = list(examples)
     counts = collections.Counter(int(number) for number, _ in examples)
     for number in range(start, start + len(examples)):
         if counts[number] != 1:
             raise ValueError(
-                "Expected one example of each number, from 0 on. Received: "
-                f"{counts[number]} examples of number {number}, and others "
-                "after it"
+                "Expected one example for each number, from 0 on. Received: "
+                f"{counts[number]} examples of number {number}"
             )
     return examples
 
 
-def _write_shard(shard, begin, path):
-    """Writes the records of a shard; returns its number and its note."""
+def _write_shard(shard, configs, path):
+    """Writes the records of a shard; returns its number and its entry."""
     number, parts = shard
-    record = RecordFormat.from_config(_check_equal(begin)).record
+    record = RecordFormat.from_config(_check_equal(configs)).record
     with tempfile.TemporaryDirectory() as folder:
         local = pathlib.Path(folder)
         writer = shards.ShardWriter(local, number, record, worker=0)
         for _, content in sorted(parts):
             writer.write(np.frombuffer(content, record))
         writer.commit()
-        note = shards.read_notes(local)[number]
-        _place(local / note["file"], path)
-    return number, note
+        entry = shards.read_entries(local)[number]
+        _copy(local / entry["file"], path)
+    return number, entry
 
 
-def _write_manifest(path, begin, notes):
+def _write_manifest(path, configs, entries):
     """Completes the store; returns its path."""
-    config = _check_equal(begin)
-    notes = dict(notes)
-    examples = sum(note["examples"] for note in notes.values())
+    config = _check_equal(configs)
+    entries = dict(entries)
+    examples = sum(entry["examples"] for entry in entries.values())
     for number, expected in creation.count_shards(examples, config).items():
-        received = notes.get(number, {"examples": 0})["examples"]
+        received = entries.get(number, {"examples": 0})["examples"]
         if received != expected:
-            size = config["examples_per_shard"]
+            first = number * config["examples_per_shard"]
             raise ValueError(
-                f"Expected the numbers from 0 to {examples - 1}, one for each "
-                f"of the {examples} examples. Received: {received} and not "
-                f"{expected} of those from {number * size} to "
-                f"{number * size + expected - 1}"
+                f"Expected one example for each number from 0 to "
+                f"{examples - 1}. Received: {received} examples instead of "
+                f"{expected} for the numbers from {first} to "
+                f"{first + expected - 1}"
             )
     with tempfile.TemporaryDirectory() as folder:
         manifest = pathlib.Path(folder, shards.MANIFEST)
         shards.write_json(
-            manifest, creation.complete(config, examples, notes), worker=0
+            manifest, creation.complete(config, examples, entries), worker=0
         )
-        _place(manifest, path)
+        _copy(manifest, path)
     return path
 
 
-def _check_equal(begin):
-    """Returns what all workers say that the manifest begins with."""
-    if not begin:
+def _check_equal(configs) -> dict:
+    """Returns the first part of the manifest, if all workers agree."""
+    if not configs:
         raise ValueError("Expected at least one example. Received: none")
-    first, *others = map(json.loads, begin)
+    first, *others = map(json.loads, configs)
     for other in others:
         for key, value in first.items():
             if other[key] != value:
                 raise ValueError(
-                    f"Expected the same `{key}` of all batches and workers. "
+                    f"Expected the same `{key}` for all batches and workers. "
                     f"Received: {value!r} and {other[key]!r}"
                 )
     return first
 
 
-def _place(local, path):
-    """Copies a file to a folder, where it is seen when it is whole."""
+def _copy(local, path) -> None:
+    """Copies a file to a folder, where it appears when it is complete."""
     target = FileSystems.join(path, local.name)
-    # A worker that was taken for dead may still write the same.
+    # Beam may start a second worker while the first one still writes.
     temporary = FileSystems.join(path, f".{local.name}.{uuid.uuid4().hex}")
     with FileSystems.create(
         temporary, compression_type=CompressionTypes.UNCOMPRESSED
@@ -367,10 +355,11 @@ def _place(local, path):
     FileSystems.rename([temporary], [target])
 
 
-def _check_path(path):
+def _check_path(path) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(
-            f"Expected `path` to be that of a folder. Received: path={path!r}"
+            "Expected `path` to be the path of a folder. Received: "
+            f"path={path!r}"
         )
     path = os.fspath(path)
     # A worker may run in another folder.
@@ -383,8 +372,8 @@ def _check_teacher(teacher):
     ):
         raise ValueError(
             "Expected `teacher` to be the path of a `.keras` file, or a "
-            "function without arguments that returns a teacher: each worker "
-            'loads its own. Call `teacher.save("teacher.keras")` before. '
+            "function without arguments that returns a teacher, because each "
+            'worker loads its own. Call `teacher.save("teacher.keras")` first. '
             f"Received: teacher={teacher!r}"
         )
     return teacher if callable(teacher) else _check_path(teacher)

@@ -17,9 +17,9 @@ import keras_distill
 import reference
 from keras_distill import SoftTargetStore
 from keras_distill import losses
-from keras_distill.transfer import shards
-from keras_distill.transfer.records import RecordFormat
-from keras_distill.transfer.shards import choose_shard_size
+from keras_distill.store import shards
+from keras_distill.store.records import RecordFormat
+from keras_distill.store.shards import choose_shard_size
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -184,7 +184,7 @@ def test_reads_single_examples_and_slices(tmp_path):
 
 @pytest.mark.parametrize("examples", [200, 256, 700])
 def test_examples_in_any_order(tmp_path, monkeypatch, examples):
-    """Of files that are read once, whose last record may be a smaller one."""
+    """Of files whose digest is compared once."""
     store = create(
         tmp_path / "s",
         teacher_of(1.0, 5),
@@ -194,13 +194,14 @@ def test_examples_in_any_order(tmp_path, monkeypatch, examples):
     )
     expected = store[:]
     reads = []
-    read_shard = shards.read_shard
+    digest_file = shards._digest_file
 
-    def count(folder, note, record):
-        reads.append(note["file"])
-        return read_shard(folder, note, record)
+    def count(path):
+        reads.append(path)
+        return digest_file(path)
 
-    monkeypatch.setattr(shards, "read_shard", count)
+    monkeypatch.setattr(shards, "_digest_file", count)
+    monkeypatch.setattr("keras_distill.store.store._SHARDS_OPEN", 1)
     store = SoftTargetStore(tmp_path / "s")
     order = np.random.default_rng(0).permutation(examples)
     np.testing.assert_array_equal(
@@ -441,7 +442,7 @@ def test_a_mismatch_names_the_example(tmp_path, data, make_model):
     store = create(tmp_path / "store", make_model(seed=5), (x, y))
     changed = np.copy(x)
     changed[13, 2] += 1e-6
-    with pytest.raises(MISMATCH, match=r"Example 13 .*not the one"):
+    with pytest.raises(MISMATCH, match=r"Example 13 .*not the example"):
         train(make_model, store.attach((changed, y), batch_size=8))
     with pytest.raises(MISMATCH, match="Example 13 "):
         list(store.attach((changed, y), batch_size=8))
@@ -470,7 +471,7 @@ def test_other_orders_and_lengths_are_refused(tmp_path, data, make_model):
     store = create(tmp_path / "store", make_model(seed=5), (x, y))
     dataset = tf.data.Dataset.from_tensor_slices((x, y))
     for wrong, message in {
-        dataset.shuffle(22, seed=1): "not the one that was labelled",
+        dataset.shuffle(22, seed=1): "not the example that was labelled",
         dataset.skip(1): "Example 0 ",
         dataset.concatenate(dataset): "more examples than the store",
     }.items():
@@ -515,22 +516,56 @@ def test_damage_names_the_shard(tmp_path, data, make_model, how):
     x, y = data
     path = tmp_path / "store"
     store = create(path, make_model(seed=5), (x, y), examples_per_shard=8)
-    damage(path / "soft_targets-00001.tfrecord", how)
+    damage(path / "soft_targets-00001.npy", how)
     store = SoftTargetStore(path)
     store[7]
-    with pytest.raises(ValueError, match=r"soft_targets-00001\.tfrecord"):
+    with pytest.raises(ValueError, match=r"soft_targets-00001\.npy"):
         store[8]
-    with pytest.raises(MISMATCH, match=r"soft_targets-00001\.tfrecord"):
+    with pytest.raises(MISMATCH, match=r"soft_targets-00001\.npy"):
         train(make_model, store.attach((x, y)))
+
+
+def test_other_programs_read_a_shard(tmp_path, data, make_model):
+    """With NumPy, and with TensorFlow's reader of records."""
+    x, _ = data
+    store = create(tmp_path, make_model(seed=5), x, examples_per_shard=20)
+    path = tmp_path / "soft_targets-00000.npy"
+    records = np.load(path, mmap_mode="r")
+    assert records.shape == (20,)
+    assert records.dtype.names == ("fingerprint", "largest_0", "logits_0")
+    np.testing.assert_array_equal(
+        records["logits_0"].astype("float32")
+        + records["largest_0"][:, np.newaxis],
+        store[:20],
+    )
+    size = records.dtype.itemsize
+    header = path.stat().st_size - 20 * size
+    contents = tf.data.FixedLengthRecordDataset(
+        str(path), size, header_bytes=header
+    )
+    assert [content.numpy() for content in contents] == [
+        record.tobytes() for record in records
+    ]
+
+
+@pytest.mark.parametrize("position", [0, 20, 100, 127, 150, -1])
+def test_every_byte_of_a_shard_counts(tmp_path, data, make_model, position):
+    create(tmp_path, make_model(seed=5), data[0])
+    path = tmp_path / "soft_targets-00000.npy"
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"soft_targets-00000\.npy"):
+        SoftTargetStore(tmp_path)[0]
 
 
 def test_a_shard_of_another_store_is_found(tmp_path, data, make_model):
     x, _ = data
     for name, seed in (("a", 5), ("b", 6)):
         create(tmp_path / name, make_model(seed=seed), x)
-    name = "soft_targets-00000.tfrecord"
+    name = "soft_targets-00000.npy"
     os.replace(tmp_path / "a" / name, tmp_path / "b" / name)
-    with pytest.raises(ValueError, match="that of another store"):
+    with pytest.raises(ValueError, match="from another store"):
         SoftTargetStore(tmp_path / "b")[0]
 
 
@@ -818,7 +853,7 @@ def test_other_data_and_settings_do_not_get_the_same_store(
     teacher = make_model(seed=5)
     create(path, teacher, (x, y))
     for other in (x + 1, x[:10], np.concatenate([x, x])):
-        with pytest.raises(ValueError, match="For another set pass another"):
+        with pytest.raises(ValueError, match="For another transfer set, pass"):
             create(path, teacher, other)
     with pytest.raises(ValueError, match="begun with another `from_logits`"):
         create(path, teacher, (x, y), from_logits=False)
@@ -831,7 +866,7 @@ def test_functions_can_not_be_told_apart(tmp_path, data):
     store = create(tmp_path / "store", lambda x: 2 * x, x)
     with pytest.raises(ValueError, match="`teacher` to be a Keras model"):
         store.attach(x, teacher=lambda x: x)
-    with pytest.warns(UserWarning, match="whether it is this one"):
+    with pytest.warns(UserWarning, match="whether it is the same function"):
         create(tmp_path / "store", lambda x: x, x)
 
 
@@ -1007,5 +1042,22 @@ def test_batches_of_other_sizes_are_refused(tmp_path, data, make_model):
     store = create(tmp_path / "store", make_model(seed=5), (x, y))
     attached = store.attach(Batches())
     attached[0]
-    with pytest.raises(ValueError, match=r"a batch of 4 at index 1.*has 8"):
+    with pytest.raises(ValueError, match=r"batch of 4 at index 1.*batch of 8"):
         attached[1]
+
+
+@pytest.mark.parametrize("rest", [1e-1, 1e-4, 1e-8, 1e-12])
+def test_a_store_keeps_the_digits_of_a_small_rest(tmp_path, rest):
+    logits = np.log([0.7 * (1 - rest), 0.3 * (1 - rest), *(10 * [rest / 10])])
+    logits = np.float32(logits)
+    store = create(
+        tmp_path,
+        lambda x: ops.zeros_like(x[:, :1]) + logits,
+        inputs(4),
+        top_k=2,
+        dtype="float32",
+        temperatures=(1.0,),
+    )
+    p = softmax(np.float64(logits))
+    found = np.float64(store[:].log_probabilities(1.0, -1))[:, -1]
+    np.testing.assert_allclose(np.exp(found), p[2:].sum(), rtol=1e-3)

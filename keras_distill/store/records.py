@@ -1,18 +1,18 @@
-"""How the soft targets of one example lie in bytes.
+"""The binary format of the soft targets of one example.
 
 A record is an element of a NumPy array with a structured dtype, little-endian
-and without padding: the fingerprint of the input, and for each output of the
-teacher
+and without padding. It contains the fingerprint of the input, and for each
+output of the teacher:
 
     dense, float32   logits       float32, of the output's shape
     dense, float16   largest      float32, one for each position
-                     logits       float16: the logits less `largest`
-    top-k            logits       float16 or float32, less the largest
+                     logits       float16: the logits minus `largest`
+    top-k            logits       float16 or float32, minus the largest
                      classes      the smallest unsigned integers that hold all
-                     rest  float32, one for each temperature
+                     rest         float32, one for each temperature
 
-Half precision holds differences to the largest logit: where a class is
-probable its logit keeps its digits, however large the logits are.
+Half precision contains differences to the largest logit. The logits of probable
+classes keep their digits, even if all logits are large.
 """
 
 import json
@@ -29,19 +29,15 @@ _FINGERPRINT = "fingerprint"
 
 
 class RecordFormat:
-    """Turns soft targets into records, and records into soft targets.
+    """Encodes soft targets as records, and decodes records.
 
-    Args:
-        structure: The teacher's outputs as JSON has them: the position of each
-            in flat order, such as `0` for a single tensor, or
-            `{"color": 0, "shape": 1}`.
-        shapes: Shape of each output, without the batch.
-        dtype: `"float16"` or `"float32"`.
-        top_k: Number of logits that are kept, or `None` for all.
-        temperatures: Those that the soft targets serve, or `None` for all.
+    `structure` is the structure of the teacher's outputs in JSON, with the
+    positions in flat order, such as `0` or `{"color": 0, "shape": 1}`. `shapes`
+    are the shapes of the outputs without the batch. `top_k` and `temperatures`
+    are `None` for all logits and all temperatures.
     """
 
-    def __init__(self, structure, shapes, dtype, top_k, temperatures):
+    def __init__(self, structure, shapes, dtype: str, top_k, temperatures):
         self.structure = structure
         self.shapes = [tuple(shape) for shape in shapes]
         self.dtype = dtype
@@ -59,16 +55,8 @@ class RecordFormat:
         )
 
     @classmethod
-    def of(cls, outputs, dtype, top_k, temperatures):
-        """Returns the format for what a teacher outputs.
-
-        Args:
-            outputs: A batch of outputs: arrays or `TopKTargets`, in any
-                structure of dicts and lists.
-            dtype: As in the class.
-            top_k: As in the class.
-            temperatures: As in the class.
-        """
+    def of(cls, outputs, dtype: str, top_k, temperatures):
+        """Returns the format for a batch of arrays or `TopKTargets`."""
         shapes: list[tuple] = []
 
         def number(output):
@@ -84,21 +72,17 @@ class RecordFormat:
             return len(shapes) - 1
 
         structure = map_outputs(number, outputs)
-        # Tuples become lists, as in the JSON that it is read from.
+        # Tuples become lists, as in the manifest.
         structure = json.loads(json.dumps(structure))
         return cls(structure, shapes, dtype, top_k, temperatures)
 
     @classmethod
-    def from_config(cls, config):
-        """Returns the format that a manifest names.
-
-        Args:
-            config: Dict that holds what `get_config` returned.
-        """
+    def from_config(cls, config: dict):
+        """Returns the format in a manifest, which contains the config."""
         names = ("structure", "shapes", "dtype", "top_k", "temperatures")
         return cls(**{name: config[name] for name in names})
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "structure": self.structure,
             "shapes": [list(shape) for shape in self.shapes],
@@ -108,7 +92,7 @@ class RecordFormat:
         }
 
     def _fields(self, shape):
-        """Lists name, dtype and shape of what is kept of an output."""
+        """Lists the name, dtype and shape of the fields of an output."""
         width = np.dtype(self.dtype).newbyteorder("<").str
         if self.top_k is not None:
             kept = (*shape[:-1], self.top_k)
@@ -116,32 +100,14 @@ class RecordFormat:
             return [
                 ("logits", width, kept),
                 ("classes", ids, kept),
-                (
-                    "rest",
-                    "<f4",
-                    (*shape[:-1], len(self.temperatures)),
-                ),
+                ("rest", "<f4", (*shape[:-1], len(self.temperatures))),
             ]
         if self.dtype == "float32":
             return [("logits", width, shape)]
         return [("largest", "<f4", shape[:-1]), ("logits", width, shape)]
 
-    def encode(self, outputs, fingerprints, position):
-        """Returns the records of a batch.
-
-        Args:
-            outputs: As in `of`.
-            fingerprints: Array of shape `(batch,)`.
-            position: Number of the first example, for error messages.
-
-        Returns:
-            Array of shape `(batch,)` and dtype `record`.
-
-        Raises:
-            ValueError: If a logit is not finite, or too large for the dtype,
-                or the outputs are not one for each example, of the shape of
-                those of before.
-        """
+    def encode(self, outputs, fingerprints, position: int):
+        """Returns the records of a batch that starts at `position`."""
         records = np.empty(len(fingerprints), self.record)
         records[_FINGERPRINT] = fingerprints
         for number, (output, shape) in enumerate(
@@ -156,28 +122,18 @@ class RecordFormat:
                 logits = logits.astype("float32", copy=False)
             if self.top_k:
                 _check_finite(logits, position)
-                records[f"logits_{number}"] = logits
                 records[f"classes_{number}"] = output.classes
                 records[f"rest_{number}"] = output.rest
             elif self.dtype == "float32":
                 _check_finite(logits, position)
-                records[f"logits_{number}"] = logits
             else:
-                largest, differences = _split(logits, position)
+                largest, logits = _split(logits, position)
                 records[f"largest_{number}"] = largest
-                records[f"logits_{number}"] = differences
+            records[f"logits_{number}"] = logits
         return records
 
     def decode(self, records):
-        """Returns the soft targets in some records.
-
-        Args:
-            records: Array of dtype `record`, of shape `(batch,)` or `()`.
-
-        Returns:
-            What a loss takes, in the structure of the teacher's outputs:
-            float32 arrays, `TopKTargets` or `EnsembleTargets`.
-        """
+        """Returns the soft targets, in the structure of the outputs."""
         flat = [
             self._decode_output(records, number, shape)
             for number, shape in enumerate(self.shapes)
@@ -213,7 +169,7 @@ def get_fingerprints(records):
 
 
 def _split(logits, position):
-    """Returns the largest of the logits, and all less that, in float16."""
+    """Returns the largest logits, and the differences to them in float16."""
     largest = np.max(logits, axis=-1)
     with np.errstate(over="ignore", invalid="ignore"):
         differences = (logits - largest[..., np.newaxis]).astype("float16")
@@ -221,31 +177,31 @@ def _split(logits, position):
     if not finite.all():
         _check_finite(logits, position)
         raise ValueError(
-            "float16 does not hold the logits of example "
-            f"{_first(~finite, position)} (the first is 0), which reach from "
+            "float16 cannot represent the logits of example "
+            f"{_first(~finite, position)} (the first is 0), which range from "
             f"{np.min(logits):.4g} to {np.max(logits):.4g}. "
             'Pass `dtype="float32"`.'
         )
     return largest, differences
 
 
-def _check_finite(logits, position):
+def _check_finite(logits, position) -> None:
     finite = np.isfinite(logits)
     if not finite.all():
         raise ValueError(
             "The soft targets are not finite: the teacher's logits for example "
-            f"{_first(~finite, position)} (the first is 0) hold a NaN or an "
-            "infinity. Look at the inputs; a teacher in float16 overflows "
-            "above 65504."
+            f"{_first(~finite, position)} (the first is 0) contain NaN or "
+            "infinity. Check the inputs. A teacher in float16 overflows above "
+            "65504."
         )
 
 
-def _check_shape(logits, shape):
+def _check_shape(logits, shape) -> None:
     if len(logits) != shape[0]:
         raise ValueError(
             f"Expected {shape[0]} outputs of the teacher, one for each "
-            "example of a batch. (Where the dataset has single examples, pass "
-            f"a `batch_size`.) Received: outputs of shape {logits.shape}"
+            "example of a batch. If the dataset contains single examples, pass "
+            f"`batch_size`. Received: outputs of shape {logits.shape}"
         )
     if logits.shape != shape:
         raise ValueError(
@@ -254,5 +210,5 @@ def _check_shape(logits, shape):
         )
 
 
-def _first(wrong, position):
+def _first(wrong, position) -> int:
     return position + int(np.argmax(wrong.reshape(len(wrong), -1).any(-1)))

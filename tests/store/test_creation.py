@@ -17,7 +17,7 @@ import keras_distill
 from backends import observe
 from backends import wait
 from keras_distill import SoftTargetStore
-from keras_distill.transfer import shards
+from keras_distill.store import shards
 from markers import saved_model
 
 EXAMPLES, PER_SHARD, BATCH = 100, 24, 10
@@ -170,7 +170,7 @@ def test_killed_again_and_again(tmp_path, stride):
     # What was complete was never lost.
     complete = 0
     for _, *files in runs:
-        now = sum(name.endswith(".tfrecord") for name in files)
+        now = sum(name.endswith(".npy") for name in files)
         assert now >= complete
         complete = now
     whole = files_of(tmp_path / "whole")
@@ -178,7 +178,7 @@ def test_killed_again_and_again(tmp_path, stride):
     assert files_of(tmp_path / "killed") == whole
     assert sorted(whole) == [
         "manifest.json",
-        *(f"soft_targets-{number:05d}.tfrecord" for number in range(5)),
+        *(f"soft_targets-{number:05d}.npy" for number in range(5)),
     ]
 
 
@@ -203,7 +203,7 @@ def test_killed_from_outside_while_another_waits(tmp_path):
     assert process.wait() == -signal.SIGKILL
     with pytest.raises(ValueError, match="not complete"):
         SoftTargetStore(path)
-    finished = path / "soft_targets-00000.tfrecord"
+    finished = path / "soft_targets-00000.npy"
     before = finished.stat().st_mtime_ns
     assert run(UNINTERRUPTED, str(path)).wait() == 0
     assert finished.stat().st_mtime_ns == before
@@ -272,15 +272,15 @@ def test_a_full_disk(tmp_path):
                 assert "No space left on device" in str(error), error
                 assert "stay valid" in str(error), error
             kept = sorted(os.listdir(path))
-            assert "soft_targets-00001.tfrecord" in kept, kept
+            assert "soft_targets-00001.npy" in kept, kept
             assert not any(name.endswith(".partial") for name in kept), kept
-            times = os.stat(path + "/soft_targets-00001.tfrecord").st_mtime_ns
+            times = os.stat(path + "/soft_targets-00001.npy").st_mtime_ns
             assert os.system(f"mount -o remount,size=4m {sys.argv[1]}") == 0
             store = fill()
             assert len(store) == 10000
             np.testing.assert_array_equal(store[:], x[:, :5])
             assert times == os.stat(
-                path + "/soft_targets-00001.tfrecord"
+                path + "/soft_targets-00001.npy"
             ).st_mtime_ns
             """
         )
@@ -481,7 +481,9 @@ def test_a_longer_set_does_not_resume(tmp_path):
     content = shards.read_json(manifest)
     # As if it was killed before the manifest was complete.
     for number, note in enumerate(content.pop("shards")):
-        shards.write_json(shards.note_path(tmp_path / "store", number), note, 0)
+        shards.write_json(
+            shards.entry_path(tmp_path / "store", number), note, 0
+        )
     del content["examples"]
     shards.write_json(manifest, content, 0)
     longer = np.concatenate([x, inputs(10, seed=1)])
@@ -497,7 +499,7 @@ def test_a_longer_set_does_not_resume(tmp_path):
         (50, "longer", "examples 50 to 54 differ"),
         # Where the last shard is full.
         (2 * PER_SHARD, "longer", "it has more examples"),
-        (50, "shorter", "it has 30 examples, and had another number"),
+        (50, "shorter", "it has 30 examples, and had a different number"),
         (50, "other at the end", "examples 40 to 47 differ"),
     ],
 )
@@ -553,11 +555,11 @@ def test_damage_is_found_when_resumed(tmp_path):
     x = inputs()
     path = tmp_path / "store"
     interrupt(path, x)
-    shard = path / "soft_targets-00000.tfrecord"
+    shard = path / "soft_targets-00000.npy"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(ValueError, match=r"soft_targets-00000\.tfrecord"):
+    with pytest.raises(ValueError, match=r"soft_targets-00000\.npy"):
         create(path, x)
 
 

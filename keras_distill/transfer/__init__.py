@@ -1,1 +1,0 @@
-"""Soft targets joined to the data."""
