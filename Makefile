@@ -36,8 +36,8 @@ PYTEST = python -m pytest -n 2 --dist loadfile
 CORE := tests/losses tests/metrics tests/teachers $(wildcard tests/test_dist*.py)
 
 # What other backends run.
-SUITES := $(CORE) tests/plots tests/data tests/transfer \
-    $(filter-out $(CORE),$(wildcard tests/test_*.py))
+SUITES := $(CORE) tests/plots tests/data tests/evaluation tests/store \
+    tests/contrib $(filter-out $(CORE),$(wildcard tests/test_*.py))
 
 # What `make test` runs.
 TESTS := $(SUITES) keras_distill README.md

@@ -1,9 +1,8 @@
-"""Class biases: what a student gets wrong because of its transfer set.
+"""Corrects the class biases of a student, without training.
 
-A class that the transfer set has too little of, or nothing at all, a distilled
-student still knows from the teacher's soft targets; it only says so too seldom.
-Its bias can be set right afterwards, without training (Hinton, Vinyals and
-Dean, 2015, section 3).
+A class can be rare in the transfer set, or missing. A distilled student learns
+this class from the teacher's soft targets, but predicts it too rarely. A larger
+bias for this class corrects it (Hinton, Vinyals and Dean, 2015, section 3).
 """
 
 import keras
@@ -18,17 +17,17 @@ from keras_distill.validation import check_number
 
 __all__ = ["match_class_prior", "shift_class_bias"]
 
-# Of a mean probability from the prior of its class, as a share of that.
-_LARGEST_MISS = 1e-3
+# The largest relative difference of a mean probability from its prior.
+_TOLERANCE = 1e-3
 
 
 def shift_class_bias(model, shifts):
-    """Returns a model whose output layer has other biases.
+    """Returns a copy of a model with shifted class biases.
 
-    A shift is added to the logit of its class, for every input. A student that
-    was distilled without a single 3 makes 206 errors on MNIST, and 109 once the
-    bias of this class is raised by 3.5 (Hinton, Vinyals and Dean, 2015,
-    section 3).
+    The logit of each class increases by the shift of the class, for every
+    input. For example, a student that was distilled without a single 3 makes
+    206 errors on MNIST. After the bias of this class is raised by 3.5, it makes
+    109 errors (Hinton, Vinyals and Dean, 2015, section 3).
 
     Example:
 
@@ -38,14 +37,14 @@ def shift_class_bias(model, shifts):
     ```
 
     Args:
-        model: A `keras.Model` with one output, which ends in a layer with a
-            bias for each class, such as `keras.layers.Dense`, with or without
-            a softmax behind it.
+        model: A `keras.Model` with one output. It ends in a layer with a bias
+            for each class, such as `keras.layers.Dense`, with or without a
+            softmax after this layer.
         shifts: Dict from class ids to numbers, or one number for each class,
-            such as `match_class_prior` returns.
+            such as the result of `match_class_prior`.
 
     Returns:
-        A copy of the model, not compiled. The model itself is not changed.
+        A copy of the model, not compiled. The original model stays the same.
 
     Raises:
         ValueError: If the model does not end in such a layer, a class does
@@ -55,7 +54,7 @@ def shift_class_bias(model, shifts):
         raise ValueError(
             f"Expected `model` to be a `keras.Model`. Received: {model!r}"
         )
-    # Looked for before anything is copied.
+    # Raise an error before the copy.
     _find_output_layer(model)
     shifted = keras.models.clone_model(model)
     shifted.set_weights(model.get_weights())
@@ -68,21 +67,22 @@ def shift_class_bias(model, shifts):
 def match_class_prior(
     model, x, prior=None, batch_size=None, from_logits=True, verbose="auto"
 ):
-    """Finds the class biases with which a model predicts what is expected.
+    """Finds the bias shifts that make a model's predictions match a prior.
 
-    Of inputs without labels it is often known how frequent the classes are.
-    With the logits z of the model this finds shifts b such that its mean
-    probabilities are the prior:
+    The frequencies of the classes are often known, even if the inputs have no
+    labels. With the logits z of the model, this function finds shifts b such
+    that the mean probabilities equal the prior:
 
         mean over x of softmax(z(x) + b) = prior
 
-    They are where `mean logsumexp(z + b) - prior . b` is smallest, which is
-    convex, so that there is one solution, up to a constant that no softmax
-    sees. The constant is chosen so that the median shift is 0. (The softmax is
-    that at temperature 1, whatever a `TemperatureSoftmax` serves at.)
+    The solution minimizes `mean logsumexp(z + b) - prior . b`. This function is
+    convex, so the solution is unique up to a constant, which does not change
+    the softmax. The constant is chosen such that the median shift is 0. (The
+    softmax has temperature 1, also for a model that ends in a
+    `TemperatureSoftmax` with another serving temperature.)
 
-    The prior has to be that of the inputs. Another one moves examples of
-    classes that the model knows well into others.
+    The prior has to be correct for `x`. A wrong prior turns correct predictions
+    into errors.
 
     Example:
 
@@ -94,24 +94,24 @@ def match_class_prior(
     Args:
         model: A `keras.Model` with one output, or a callable
             `inputs -> outputs`.
-        x: Inputs, as in `predict_logits`. Their labels are not used. Of
-            sequences every position counts, padded ones too.
+        x: Inputs, as in `predict_logits`. Labels are not used. In sequences,
+            every position counts, including padding.
         prior: The frequency of each class: positive numbers that sum to 1.
-            Defaults to `None`: all classes alike.
-        batch_size: Integer, for arrays and datasets without batches. Defaults
-            to `None`: 128 for arrays.
-        from_logits: Whether the outputs are logits (`True`, the default) or
-            probabilities, where no softmax can be found in the model.
+            Defaults to `None`, which means equal frequencies.
+        batch_size: Integer, for arrays and datasets of single examples.
+            Defaults to `None`, which means 128 for arrays.
+        from_logits: Whether the model outputs logits (`True`, the default) or
+            probabilities. Not used if the model ends in a recognizable
+            softmax.
         verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
 
     Returns:
-        Float array of shape `(classes,)`, in nats, which `shift_class_bias`
-        takes.
+        Float array of shape `(classes,)`, in nats, for `shift_class_bias`.
 
     Raises:
         ValueError: If the prior is not of the kind above, there is no input
             or only one class, or the logits are not finite.
-        RuntimeError: If no such biases are found.
+        RuntimeError: If the search does not find such biases.
     """
     from scipy import optimize
     from scipy.special import logsumexp
@@ -129,7 +129,7 @@ def match_class_prior(
     classes = logits.shape[-1]
     if classes < 2:
         raise ValueError(
-            "Expected a model with a logit for each of several classes. "
+            "Expected a model with logits for two or more classes. "
             f"Received: {classes} from {model!r}"
         )
     prior = _check_prior(prior, classes)
@@ -139,30 +139,31 @@ def match_class_prior(
         value = np.mean(logsumexp(shifted, axis=-1)) - prior @ shifts
         return value, np.mean(softmax(shifted, axis=-1), axis=0) - prior
 
-    # Where a model says so seldom what should be frequent, this is near.
+    # Close to the solution for classes that the model predicts rarely.
     start = np.log(prior) - np.log(
         np.maximum(np.mean(softmax(logits, axis=-1), axis=0), 1e-12)
     )
-    found = optimize.minimize(
+    result = optimize.minimize(
         evaluate,
         start,
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-9},
     )
-    # (`success` is also about a tolerance that no float has.)
-    missed = float(np.max(np.abs(found.jac) / prior))
-    if missed > _LARGEST_MISS:
+    # `success` also depends on a tolerance that floats cannot reach.
+    difference = float(np.max(np.abs(result.jac) / prior))
+    if difference > _TOLERANCE:
         raise RuntimeError(
-            "No class biases were found with which the mean probabilities are "
-            f"the prior: they miss that of a class by {missed:.2g} of it. Are "
-            f"the logits too far apart? Received: prior={prior}"
+            "No class biases were found that make the mean probabilities match "
+            "the prior: for one class they differ by "
+            f"{difference:.2g} of its prior. The logits may be too far apart. "
+            f"Received: prior={prior}"
         )
-    return found.x - np.median(found.x)
+    return result.x - np.median(result.x)
 
 
 def _find_output_layer(model):
-    """Returns the layer whose bias is added to the logits of a model."""
+    """Returns the layer with the bias that is added to a model's logits."""
     layer = model
     while isinstance(layer, keras.Model):
         if len(getattr(layer, "outputs", None) or []) != 1:
@@ -172,7 +173,7 @@ def _find_output_layer(model):
                 f"Received: {layer!r}"
             )
         layer, inputs = find_origin(layer.outputs[0])
-        while _only_activation(layer):
+        while _is_activation(layer):
             layer, inputs = find_origin(inputs[0])
     bias = getattr(layer, "bias", None)
     activation = getattr(layer, "activation", None)
@@ -184,29 +185,27 @@ def _find_output_layer(model):
         raise ValueError(
             "Expected a model that ends in a layer with a bias for each class, "
             "such as `keras.layers.Dense(classes)`, with or without a softmax "
-            "behind it and no other activation. Received: a model that ends "
-            f"in {layer!r}"
+            "after it and with no other activation. Received: a model that "
+            f"ends in {layer!r}"
         )
     return layer
 
 
-def _only_activation(layer):
-    """Whether a layer does nothing but a softmax, or nothing at all."""
+def _is_activation(layer) -> bool:
+    """Whether a layer is only a softmax or a linear activation."""
     return is_softmax(layer) or (
         isinstance(layer, keras.layers.Activation)
         and _is_linear_or_softmax(layer.activation)
     )
 
 
-def _is_linear_or_softmax(activation):
-    return activation in (
-        None,
-        keras.activations.linear,
-    ) or is_softmax_function(activation)
+def _is_linear_or_softmax(activation) -> bool:
+    linear = (None, keras.activations.linear)
+    return activation in linear or is_softmax_function(activation)
 
 
-def _to_array(shifts, classes):
-    """Returns one shift for each class."""
+def _to_array(shifts, classes: int):
+    """Returns an array with the shift of each class."""
     if not isinstance(shifts, dict):
         if np.shape(shifts) != (classes,):
             raise ValueError(
@@ -229,7 +228,7 @@ def _to_array(shifts, classes):
     return array
 
 
-def _check_prior(prior, classes):
+def _check_prior(prior, classes: int):
     if prior is None:
         return np.full(classes, 1.0 / classes)
     try:

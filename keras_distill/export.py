@@ -1,9 +1,9 @@
 import importlib
 import os
 
-from keras_distill.validation import suggest
+from keras_distill.validation import check_choice
 
-# The formats of `keras.Model.export`, with the packages that each needs.
+# The formats of `keras.Model.export`, with the packages that they need.
 _FORMATS: dict[str, tuple[str, ...]] = {
     "tf_saved_model": (),
     "litert": (),
@@ -14,27 +14,12 @@ _FORMATS: dict[str, tuple[str, ...]] = {
 
 
 def export_student(student, filepath, format="tf_saved_model", **kwargs):
-    """Exports a student, once it is sure that this can work.
-
-    Args:
-        student: `keras.Model`.
-        filepath: Where to write it.
-        format: As in `keras.Model.export`.
-        **kwargs: More arguments of `keras.Model.export`.
-
-    Raises:
-        ImportError: If the format needs a package that is not installed.
-        ValueError: If the format is unknown, or the student is not built.
-    """
-    if format not in _FORMATS:
-        raise ValueError(
-            f"Unknown `format`. {suggest(str(format), _FORMATS)} "
-            f"Received: format={format!r}"
-        )
+    """Exports a student, after checks of the format and its packages."""
+    check_choice("format", format, _FORMATS)
     if not student.built:
         raise ValueError(
-            "The student is not built, so there is nothing to export: call "
-            "`fit` first, or the student on a batch of inputs. "
+            "The student is not built and cannot be exported. Call `fit` "
+            "first, or call the student on a batch of inputs. "
             f"Received: student={student!r}"
         )
     for package in _FORMATS[format]:
@@ -46,5 +31,5 @@ def export_student(student, filepath, format="tf_saved_model", **kwargs):
                 f'`format="{format}"` needs the package {package!r}, which is '
                 f"not installed. Run: pip install '{extra}'"
             ) from None
-    # Keras 3.14 takes only a string for LiteRT.
+    # For LiteRT, Keras 3.14 accepts only a string.
     student.export(os.fspath(filepath), format=format, **kwargs)

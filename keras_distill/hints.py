@@ -1,4 +1,4 @@
-"""Hints at where a search may begin."""
+"""Proposes starting values for hyperparameters."""
 
 import math
 
@@ -17,15 +17,17 @@ _PRECISION = 1e-3
 def suggest_temperature(
     teacher, x, share=0.5, batch_size=None, from_logits=True, verbose=0
 ):
-    """Hints at a temperature, from how much a teacher's soft targets say.
+    """Proposes a temperature from the entropy of a teacher's soft targets.
 
-    At T = 1 the soft targets of a good teacher are almost labels, with an
-    entropy near 0; at a high T all classes are alike, with the entropy log C.
-    The hint is the T at which the mean entropy of the soft targets is a
-    `share` of log C. It needs no labels and no training, and knows nothing of
-    the student: a small one may want a lower T (Hinton, Vinyals and Dean,
-    2015, section 3, find 2.5 to 4 best for 30 units where all above 8 serve
-    300). Use it where a search begins, and let a validation set decide.
+    At T = 1 the soft targets of a good teacher are close to labels, and their
+    entropy is close to 0. At a high T all C classes are almost equally likely,
+    and the entropy is close to log C. This function returns the T at which the
+    mean entropy of the soft targets is a `share` of log C.
+
+    It needs no labels and no training. It does not depend on the student: a
+    small student may need a lower T (Hinton, Vinyals and Dean, 2015, section 3:
+    2.5 to 4 is best for 30 units, while everything above 8 works for 300). Use
+    the result to start a search, and decide on a validation set.
 
     Example:
 
@@ -36,20 +38,22 @@ def suggest_temperature(
 
     Args:
         teacher: A `keras.Model` with one output, or a callable
-            `inputs -> outputs`; of an arithmetic `Ensemble`, a member.
-        x: Inputs of the transfer set, as in `predict_logits`; some hundreds
+            `inputs -> outputs`. For an `Ensemble` with an arithmetic mean, pass
+            one member.
+        x: Inputs of the transfer set, as in `predict_logits`. A few hundred
             are enough.
         share: Float between 0 and 1, both excluded. Defaults to `0.5`.
-        batch_size: Integer, for arrays and datasets without batches. Defaults
-            to `None`: 128 for arrays.
-        from_logits: Whether the teacher's outputs are logits (`True`, the
-            default) or probabilities, where no softmax can be found in it.
+        batch_size: Integer, for arrays and datasets of single examples.
+            Defaults to `None`, which means 128 for arrays.
+        from_logits: Whether the teacher outputs logits (`True`, the default)
+            or probabilities. Not used if the teacher ends in a recognizable
+            softmax.
         verbose: `0` (the default), `1`, `2` or `"auto"`, as in
             `keras.Model.predict`.
 
     Returns:
-        Float from 1 to 1000, to three digits: 1 where the soft targets say
-        more than the share even there.
+        Float from 1 to 1000 with three digits. It is 1 if the entropy at T = 1
+        is already above the share.
 
     Raises:
         ValueError: If `share` is not between 0 and 1, the teacher is an
@@ -64,9 +68,9 @@ def suggest_temperature(
         )
     if isinstance(teacher, Ensemble) and teacher.averages_at_a_temperature:
         raise ValueError(
-            "The mean of probabilities is another one at each temperature: "
-            "pass a member of the ensemble. Received: an `Ensemble` with an "
-            "arithmetic mean"
+            "The logits of an ensemble with an arithmetic mean depend on the "
+            "temperature. Pass a member of the ensemble. Received: an "
+            "`Ensemble` with an arithmetic mean"
         )
     logits = predict_logits(
         teacher, x, batch_size, from_logits=from_logits, verbose=verbose
@@ -74,16 +78,16 @@ def suggest_temperature(
     if logits.shape[-1] < 2 or not np.isfinite(logits).all():
         raise ValueError(
             "Expected a teacher with finite logits of two or more classes. "
-            f"Received: logits of shape {logits.shape}, of which "
-            f"{np.sum(~np.isfinite(logits))} are not finite"
+            f"Received: logits of shape {logits.shape}, with "
+            f"{np.sum(~np.isfinite(logits))} that are not finite"
         )
-    wanted = share * math.log(logits.shape[-1])
+    target = share * math.log(logits.shape[-1])
 
     def is_too_low(temperature):
         entropies = soft_target_entropy(logits, temperature)
-        return float(np.mean(ops.convert_to_numpy(entropies))) < wanted
+        return float(np.mean(ops.convert_to_numpy(entropies))) < target
 
-    # The entropy never falls with the temperature.
+    # The entropy never decreases with the temperature.
     low, high = _LOWEST, _HIGHEST
     if not is_too_low(low):
         return low

@@ -1,4 +1,4 @@
-"""Names, configs and instances, as `compile` takes them."""
+"""The names, configs and instances that `compile` accepts."""
 
 import collections
 
@@ -7,33 +7,15 @@ import keras
 from keras_distill.validation import suggest
 
 
-def retrieve(identifier, kind, classes, argument, hint):
-    """Retrieves an object from a name, a config or an instance.
-
-    Args:
-        identifier: An instance of `kind`, a name, or a config from
-            `keras.saving.serialize_keras_object`.
-        kind: Class that the object has to be an instance of.
-        classes: Dict of the classes that a name stands for, by their names in
-            snake case. The names of the classes themselves are known as well.
-        argument: Name of the argument of the user, for the messages.
-        hint: What the message says of an object of another kind.
-
-    Returns:
-        An instance of `kind`: of a name, one with its default arguments.
-
-    Raises:
-        ValueError: If the name is unknown, or the object is something else.
-    """
+def retrieve(identifier, kind, classes: dict, argument: str, hint: str):
+    """Returns an instance of `kind` for a name, a config or an instance."""
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, kind):
         return identifier
     if isinstance(identifier, str):
-        names = {
-            **classes,
-            **{each.__name__: each for each in classes.values()},
-        }
+        # The keys of `classes` are the names in snake case.
+        names = {**classes, **{cls.__name__: cls for cls in classes.values()}}
         if identifier in names:
             return names[identifier]()
         raise ValueError(
@@ -48,8 +30,8 @@ def retrieve(identifier, kind, classes, argument, hint):
     raise ValueError(f"{hint} Received: {argument}={identifier!r}")
 
 
-def number_names(names):
-    """Lists names, as Keras tells equal ones apart: `"a"`, `"a_1"`, `"a_2"`."""
+def number_names(names) -> list[str]:
+    """Numbers equal names as Keras does: `"a"`, `"a_1"`, `"a_2"`."""
     counts: collections.Counter = collections.Counter()
     numbered = []
     for name in names:
@@ -59,12 +41,8 @@ def number_names(names):
 
 
 def replace_identifiers(entries, get):
-    """Replaces names and configs in a list or dict, at any depth.
-
-    Args:
-        entries: What `get` takes, `None`, or lists and dicts of these.
-        get: Function from a name, config or object to the object.
-    """
+    """Applies `get` to the entries of nested lists and dicts, except `None`."""
+    # A dict with a class name is a config.
     if isinstance(entries, dict) and "class_name" not in entries:
         return {
             name: replace_identifiers(entry, get)

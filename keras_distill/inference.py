@@ -1,4 +1,4 @@
-"""The logits of any model, for any data that `fit` takes."""
+"""The logits of any model, for all kinds of data that `fit` accepts."""
 
 import keras
 import numpy as np
@@ -9,10 +9,10 @@ from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.data.batches import to_batches
 from keras_distill.forward import forward
 from keras_distill.forward import forward_served
+from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import to_logits
 from keras_distill.teachers.ensemble import Ensemble
-from keras_distill.temperature import LOG_SMALLEST
-from keras_distill.temperature import check_temperature
-from keras_distill.temperature import to_logits
+from keras_distill.validation import check_temperature
 
 
 def predict_logits(
@@ -23,11 +23,11 @@ def predict_logits(
     temperature=1.0,
     verbose="auto",
 ):
-    """Computes the logits of a model, whether or not it ends in a softmax.
+    """Computes the logits of a model, with or without a softmax at the end.
 
-    As `model.predict`, but of a model that ends in `keras.layers.Softmax`,
-    `activation="softmax"` or `TemperatureSoftmax` it returns what the softmax
-    is applied to.
+    It works like `model.predict`, but it returns the logits before the softmax
+    if the model ends in `keras.layers.Softmax`, `activation="softmax"` or
+    `TemperatureSoftmax`.
 
     Example:
 
@@ -40,14 +40,15 @@ def predict_logits(
         model: A `keras.Model` with one output, or a callable
             `inputs -> outputs`.
         x: Inputs: arrays, or a `tf.data.Dataset`, `keras.utils.PyDataset` or
-            generator of batches, of which the labels are not used.
-        batch_size: Integer, for arrays and datasets without batches. Defaults
-            to `None`: 128 for arrays.
-        from_logits: Whether the outputs are logits (`True`, the default) or
-            probabilities, where no softmax can be found in the model.
-        temperature: Positive float, at which the members of an `Ensemble` with
-            the arithmetic mean are averaged: its logits hold at this one.
-            Other models have the same logits at each. Defaults to `1.0`.
+            generator of batches. Labels are not used.
+        batch_size: Integer, for arrays and datasets of single examples.
+            Defaults to `None`, which means 128 for arrays.
+        from_logits: Whether the model outputs logits (`True`, the default) or
+            probabilities. Not used if the model ends in a recognizable
+            softmax.
+        temperature: Positive float. An `Ensemble` with an arithmetic mean
+            averages its members at this temperature, and its logits hold only
+            at this temperature. Not used for other models. Defaults to `1.0`.
         verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
 
     Returns:
@@ -58,7 +59,7 @@ def predict_logits(
     """
     temperature = check_temperature("temperature", temperature)
     compute = compile_logits(model, from_logits, temperature)
-    # A list has all inputs, as in `predict`, and no labels.
+    # A list contains all inputs and no labels, as in `predict`.
     data = (x,) if isinstance(x, list) else x
     batches, length = to_batches(data, batch_size)
     logits = [
@@ -70,44 +71,36 @@ def predict_logits(
     return np.concatenate(logits)
 
 
-def compile_logits(model, from_logits, temperature=1.0, served=False):
-    """Returns a compiled function of a batch of inputs.
+def compile_logits(model, from_logits, temperature=1.0, served: bool = False):
+    """Returns a compiled function `inputs -> (logits, Keras mask or None)`.
 
-    Args:
-        model: As in `predict_logits`.
-        from_logits: As in `predict_logits`.
-        temperature: At which the members of an `Ensemble` are averaged.
-        served: Whether to divide by the serving temperature of a
-            `TemperatureSoftmax` at the end. Defaults to `False`.
-
-    Returns:
-        Function `inputs -> (logits, mask)`, where the mask is Keras's, of the
-        positions that count, or `None`.
+    `served` divides the logits by the serving temperature of a
+    `TemperatureSoftmax` at the end of the model.
     """
     if isinstance(model, type) or not callable(model):
         raise ValueError(
-            "Expected a `keras.Model` or a callable, and the inputs after it. "
+            "Expected a `keras.Model` or a callable, followed by the inputs. "
             f"Received: {model!r}"
         )
+
+    is_layer = isinstance(model, keras.layers.Layer)
 
     def compute(inputs):
         if isinstance(model, Ensemble):
             outputs = model.compute_logits(inputs, temperature)
             logits, mask = outputs, get_keras_mask(outputs)
-        elif isinstance(model, keras.layers.Layer):
-            if served:
-                outputs, logits, mask = forward_served(model, inputs)
-            else:
-                result = forward(model, inputs)
-                outputs, logits = result.outputs, result.logits[0]
-                mask = result.mask[0]
+        elif is_layer and served:
+            outputs, logits, mask = forward_served(model, inputs)
+        elif is_layer:
+            outputs, logits, _, mask = forward(model, inputs)
+            logits, mask = logits[0], mask[0]
         else:
             outputs = model(inputs)
             logits, mask = None, get_keras_mask(outputs)
         if keras.tree.is_nested(outputs):
             raise ValueError(
-                "Expected a model with one output. Received one with "
-                f"{len(keras.tree.flatten(outputs))}"
+                "Expected a model with one output. Received: a model with "
+                f"{len(keras.tree.flatten(outputs))} outputs"
             )
         if logits is None:
             logits = (
@@ -116,18 +109,11 @@ def compile_logits(model, from_logits, temperature=1.0, served=False):
         dtype = keras.backend.result_type(logits.dtype, "float32")
         return ops.cast(logits, dtype), mask
 
-    known = isinstance(model, keras.layers.Layer)
-    return compile_inference(compute, model.variables if known else [])
+    return compile_inference(compute, model.variables if is_layer else [])
 
 
 def show_progress(batches, length, verbose):
-    """Yields the batches, with Keras's progress bar.
-
-    Args:
-        batches: Iterable.
-        length: Their number, or `None`.
-        verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
-    """
+    """Yields the batches and shows the progress bar of `predict`."""
     bar = keras.utils.Progbar(
         length, verbose=1 if verbose == "auto" else int(verbose)
     )

@@ -1,21 +1,11 @@
 import keras
 from keras import ops
 
-from keras_distill.validation import check_number
+from keras_distill.validation import check_temperature
 
 
 def mask_logits(logits, mask):
-    """Replaces the logits where `mask` is False by a large negative number.
-
-    The rule of `keras.layers.Softmax`, number included.
-
-    Args:
-        logits: Float tensor.
-        mask: Boolean tensor that broadcasts to `logits`, or `None`.
-
-    Returns:
-        Tensor of the shape and dtype of `logits`.
-    """
+    """Masks logits with the same number as `keras.layers.Softmax`."""
     if mask is None:
         return logits
     half = keras.backend.standardize_dtype(logits.dtype) == "float16"
@@ -28,17 +18,15 @@ def mask_logits(logits, mask):
 class TemperatureSoftmax(keras.layers.Softmax):
     """Softmax at a temperature: `softmax(logits / temperature)`.
 
-    Hinton, Vinyals and Dean (2015), equation 1. A higher temperature gives a
-    softer distribution over the classes. A model that ends in this layer is
-    trained at one temperature and serves at another, which is 1 as in the
-    paper unless told otherwise: `model(x, training=True)` divides by
-    `temperature`, `predict`, `evaluate` and an exported model divide by
-    `serving_temperature`.
+    This is equation 1 of Hinton, Vinyals and Dean (2015). A higher temperature
+    gives a softer distribution over the classes. The layer divides by
+    `temperature` in training (`model(x, training=True)`), and by
+    `serving_temperature` everywhere else: in `predict`, in `evaluate` and in an
+    exported model. The serving temperature defaults to 1, as in the paper.
 
-    Under a `keras_distill.Distiller` the temperature is that of the
-    distillation loss: a teacher or student that ends in this layer is
-    distilled on its logits, and the hard loss and the metrics see the
-    probabilities at the serving temperature.
+    A `keras_distill.Distiller` uses the temperature of the distillation loss.
+    It distills a teacher or student that ends in this layer on the logits. The
+    hard loss and the metrics get the probabilities at the serving temperature.
 
     Example:
 
@@ -64,7 +52,7 @@ class TemperatureSoftmax(keras.layers.Softmax):
 
     Call arguments:
         inputs: Logits, a float tensor of any shape.
-        mask: Boolean tensor that broadcasts to `inputs`: classes where it is
+        mask: Boolean tensor that broadcasts to `inputs`. Classes where it is
             `False` get probability 0.
         training: Whether to use `temperature` (`True`) or
             `serving_temperature`.
@@ -79,20 +67,15 @@ class TemperatureSoftmax(keras.layers.Softmax):
     def __init__(
         self, temperature=1.0, serving_temperature=1.0, axis=-1, **kwargs
     ):
-        self._temperature = check_number(
-            "temperature", temperature, low=0, low_allowed=False
-        )
-        self._serving_temperature = check_number(
-            "serving_temperature",
-            serving_temperature,
-            low=0,
-            low_allowed=False,
+        self._temperature = check_temperature("temperature", temperature)
+        self._serving_temperature = check_temperature(
+            "serving_temperature", serving_temperature
         )
         super().__init__(axis=axis, **kwargs)
 
     @property
     def temperature(self):
-        """The temperature in training. Fixed, as compiled steps hold it."""
+        """The temperature in training. Fixed, as compiled steps contain it."""
         return self._temperature
 
     @property
@@ -106,8 +89,7 @@ class TemperatureSoftmax(keras.layers.Softmax):
         )
         if temperature == 1.0:
             return super().call(inputs, mask=mask)
-        # The maximum goes first: a difference of large logits is exact, the
-        # difference of two rounded quotients is not.
+        # Differences of large logits are exact. Those of quotients are not.
         largest = ops.max(
             mask_logits(inputs, mask), axis=self.axis, keepdims=True
         )

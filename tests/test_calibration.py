@@ -233,7 +233,7 @@ def test_frequencies_that_are_small_are_met():
 
 
 def test_a_single_class_has_no_prior():
-    with pytest.raises(ValueError, match=r"several classes\. Received: 1"):
+    with pytest.raises(ValueError, match=r"two or more classes\. Received: 1"):
         calibration.match_class_prior(
             lambda x: x, np.zeros((3, 1), "float32"), verbose=0
         )

@@ -1,7 +1,7 @@
-"""Pictures of teachers, students and their training.
+"""Plots of teachers, students and their training.
 
-Each function draws on the `ax` that it is given, or on a new figure, and
-returns the figure. They need matplotlib: `pip install 'keras-distill[plots]'`.
+Each function draws on `ax`, or on a new figure if `ax` is `None`, and returns
+the figure. The plots need matplotlib: `pip install 'keras-distill[plots]'`.
 """
 
 from keras_distill.plots.accuracy_against_size import accuracy_against_size

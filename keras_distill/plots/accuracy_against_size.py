@@ -5,9 +5,9 @@ from keras_distill.plots.style import get_axes
 
 
 def accuracy_against_size(report, ax=None):
-    """Draws the accuracy of models against their numbers of parameters.
+    """Plots the accuracy of models against their number of parameters.
 
-    The bars are the 95 % confidence intervals.
+    The error bars are the 95 % confidence intervals of the accuracy.
 
     Example:
 
@@ -19,8 +19,9 @@ def accuracy_against_size(report, ax=None):
     ```
 
     Args:
-        report: `keras_distill.Comparison`.
-        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+        report: `keras_distill.Comparison`, the result of `compare`.
+        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
+            a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
@@ -34,8 +35,9 @@ def accuracy_against_size(report, ax=None):
     }
     if not known:
         raise ValueError(
-            "Expected a comparison of Keras models, which have parameters. "
-            f"Received: {list(report.models)}"
+            "Expected `report` to compare at least one Keras model, because "
+            "only Keras models have parameters. Received: "
+            f"{list(report.models)}"
         )
     ax = get_axes(ax)
     for (name, model), color in zip(
@@ -60,6 +62,6 @@ def accuracy_against_size(report, ax=None):
             color=INK,
         )
     ax.set_xscale("log")
-    # Room for the names.
+    # Leave room for the names.
     ax.margins(x=0.3)
     return finish(ax, None, "parameters", "accuracy in %")

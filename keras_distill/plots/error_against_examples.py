@@ -3,12 +3,12 @@ from keras_distill.plots.series import draw_series
 
 
 def error_against_examples(errors, ylabel="test errors", ax=None):
-    """Draws how the error depends on the number of training examples.
+    """Plots the error against the number of training examples.
 
-    The line is the median over the seeds, the band goes from the smallest to
-    the largest. Soft targets say more per example than labels do, so that a
-    student needs fewer examples of them (Hinton, Vinyals and Dean, 2015,
-    sections 1 and 6).
+    The line is the median over the seeds. The band spans the minimum and the
+    maximum. Soft targets contain more information per example than labels, so a
+    student needs fewer examples (Hinton, Vinyals and Dean, 2015, sections 1
+    and 6).
 
     Example:
 
@@ -22,17 +22,19 @@ def error_against_examples(errors, ylabel="test errors", ax=None):
     ```
 
     Args:
-        errors: Dict from a number of examples to an error, or to a list of
-            them, one for each seed; or a dict from names to such dicts.
-        ylabel: What the errors are. Defaults to `"test errors"`.
-        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+        errors: Dict from the number of examples to an error, or to a list of
+            errors with one error for each seed; or a dict from names to such
+            dicts.
+        ylabel: Label of the y axis. Defaults to `"test errors"`.
+        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
+            a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a number of examples is not positive,
-            an error is no finite number, or there is none.
+        ValueError: If a number of examples is not positive, if an error is not
+            a finite number, or if there are no errors.
         ImportError: If matplotlib is not installed.
     """
     return draw_series(

@@ -3,12 +3,12 @@ from keras_distill.plots.series import draw_series
 
 
 def error_against_learning_rate(errors, ylabel="test errors", ax=None):
-    """Draws how the error depends on the learning rate.
+    """Plots the error against the learning rate.
 
-    The line is the median over the seeds, the band goes from the smallest to
-    the largest. The gradients of soft targets vary less between training cases
-    than those of labels, which allows a much higher learning rate (Hinton,
-    Vinyals and Dean, 2015, section 1).
+    The line is the median over the seeds. The band spans the minimum and the
+    maximum. The gradients of soft targets vary less between training examples
+    than the gradients of labels, so you can use a much higher learning rate
+    (Hinton, Vinyals and Dean, 2015, section 1).
 
     Example:
 
@@ -22,17 +22,18 @@ def error_against_learning_rate(errors, ylabel="test errors", ax=None):
     ```
 
     Args:
-        errors: Dict from a learning rate to an error, or to a list of them, one
-            for each seed; or a dict from names to such dicts.
-        ylabel: What the errors are. Defaults to `"test errors"`.
-        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+        errors: Dict from the learning rate to an error, or to a list of errors
+            with one error for each seed; or a dict from names to such dicts.
+        ylabel: Label of the y axis. Defaults to `"test errors"`.
+        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
+            a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a learning rate is not positive,
-            an error is no finite number, or there is none.
+        ValueError: If a learning rate is not positive, if an error is not a
+            finite number, or if there are no errors.
         ImportError: If matplotlib is not installed.
     """
     return draw_series(

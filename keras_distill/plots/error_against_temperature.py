@@ -1,16 +1,16 @@
 import math
 
 from keras_distill.plots.series import draw_series
-from keras_distill.temperature import check_temperature
+from keras_distill.validation import check_temperature
 
 
 def error_against_temperature(errors, ylabel="test errors", ax=None):
-    """Draws how the error depends on the temperature.
+    """Plots the error against the temperature.
 
-    The line is the median over the seeds, the band goes from the smallest to
-    the largest. The paper finds all temperatures above 8 alike for a wide
-    student, and those from 2.5 to 4 best for a narrow one (Hinton, Vinyals and
-    Dean, 2015, section 3).
+    The line is the median over the seeds. The band spans the minimum and the
+    maximum. In the paper, all temperatures above 8 give similar results for a
+    wide student, and temperatures from 2.5 to 4 are best for a narrow student
+    (Hinton, Vinyals and Dean, 2015, section 3).
 
     Example:
 
@@ -24,24 +24,25 @@ def error_against_temperature(errors, ylabel="test errors", ax=None):
     ```
 
     Args:
-        errors: Dict from a temperature to an error, or to a list of them, one
-            for each seed; or a dict from names to such dicts. Infinity is the
-            temperature of `LogitMatching`.
-        ylabel: What the errors are. Defaults to `"test errors"`.
-        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+        errors: Dict from the temperature to an error, or to a list of errors
+            with one error for each seed; or a dict from names to such dicts.
+            Infinity is the temperature of `LogitMatching`.
+        ylabel: Label of the y axis. Defaults to `"test errors"`.
+        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
+            a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a temperature is not positive,
-            an error is no finite number, or there is none.
+        ValueError: If a temperature is not positive, if an error is not a
+            finite number, or if there are no errors.
         ImportError: If matplotlib is not installed.
     """
     return draw_series(
         "errors",
         errors,
-        _check,
+        _check_temperature,
         "temperatures to errors",
         "temperature",
         ylabel,
@@ -49,7 +50,7 @@ def error_against_temperature(errors, ylabel="test errors", ax=None):
     )
 
 
-def _check(argument, temperature):
+def _check_temperature(argument: str, temperature) -> float:
     if temperature == math.inf:
         return temperature
     return check_temperature(argument, temperature)

@@ -4,12 +4,13 @@ from keras_distill.plots.style import FAINT
 
 
 def gradient_cosine(cosines, ax=None):
-    """Draws how the gradient of soft targets turns into logit matching.
+    """Plots how close the gradient of soft targets is to logit matching.
 
-    With a growing temperature the gradient of `SoftTargetCrossentropy` goes to
-    that of `LogitMatching`, so that the cosine between the two goes to 1
-    (Hinton, Vinyals and Dean, 2015, section 2.1, equations 2 to 4). The line
-    is the median, the band goes from the smallest to the largest.
+    As the temperature increases, the gradient of `SoftTargetCrossentropy`
+    approaches the gradient of `LogitMatching`, so the cosine similarity of the
+    two gradients approaches 1 (Hinton, Vinyals and Dean, 2015, section 2.1,
+    equations 2 to 4). The line is the median over the seeds. The band spans the
+    minimum and the maximum.
 
     Example:
 
@@ -20,16 +21,17 @@ def gradient_cosine(cosines, ax=None):
     ```
 
     Args:
-        cosines: Dict from a temperature to a cosine, or to a list of them, one
-            for each seed; or a dict from names to such dicts.
-        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+        cosines: Dict from the temperature to a cosine, or to a list of cosines
+            with one cosine for each seed; or a dict from names to such dicts.
+        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
+            a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a temperature is not positive,
-            a cosine is no finite number, or there is none.
+        ValueError: If a temperature is not positive, if a cosine is not a
+            finite number, or if there are no cosines.
         ImportError: If matplotlib is not installed.
     """
     figure = draw_series(

@@ -13,11 +13,11 @@ _NOT_LOSSES = ("temperature", "alpha", "learning_rate")
 
 
 def learning_curves(history, quantities=None, validation_freq=None, ax=None):
-    """Draws the losses of a training, or of several.
+    """Plots the losses of one or several training runs.
 
-    A line for each quantity: `loss` and its parts, `soft_loss` and
-    `hard_loss`, and the component losses where there are several. Those of
-    the validation are dashed.
+    There is one line for each quantity: `loss`, its parts `soft_loss` and
+    `hard_loss`, and each distillation loss if there are several. The lines of
+    the validation data are dashed.
 
     Example:
 
@@ -27,22 +27,24 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
     ```
 
     Args:
-        history: A `keras.callbacks.History` or its dict `history`; or a dict
-            from names to these, for several trainings.
-        quantities: Names of what is drawn, as in the logs and without
-            `"val_"`. Defaults to `None`: all whose name ends in `loss`, and
-            those of the distillation losses under their default names.
-        validation_freq: As in `fit`, an integer or a list of epochs: which
-            epochs the validation is of. Defaults to `None`: of all, or of
-            every n-th where a single n gives as many as there are.
-        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+        history: A `keras.callbacks.History` or its dict `history`. For several
+            runs, a dict from names to histories.
+        quantities: List of names in the logs, without `"val_"`. Defaults to
+            `None`: all names that end in `loss`, and the distillation losses
+            under their default names.
+        validation_freq: Integer or list of epochs. Pass the same value as to
+            `fit`. Defaults to `None`: every epoch, or every n-th epoch if only
+            one n matches the number of values.
+        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
+            a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If there is nothing to draw, or `validation_freq` is not
-            that of the training, or needed.
+        ValueError: If there is nothing to draw, if `validation_freq` does not
+            match the number of values, or if several values of
+            `validation_freq` match and you pass `None`.
         ImportError: If matplotlib is not installed.
     """
     runs = _to_runs(history)
@@ -56,10 +58,10 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
             f"Received: {missing or list(quantities)}"
         )
     ax = get_axes(ax)
-    color = iter(COLORS * 10)
+    colors = iter(COLORS * 10)
     for title, (run, epochs) in runs.items():
         for name in quantities:
-            shade = next(color)
+            color = next(colors)
             for key, style in ((name, "-"), (f"val_{name}", "--")):
                 if key in run:
                     ax.plot(
@@ -69,7 +71,7 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
                         run[key],
                         linestyle=style,
                         marker="." if len(run[key]) < 20 else None,
-                        color=shade,
+                        color=color,
                         label=" ".join(filter(None, [title, key])),
                     )
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -79,20 +81,21 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
 
 
 def _to_runs(history):
-    """Returns a dict from names to the logs of each training and its epochs."""
+    """Maps the name of each run to its logs and its epochs."""
     logs = getattr(history, "history", history)
     if not isinstance(logs, dict) or not logs:
         raise ValueError(
-            "Expected `history` to be a `keras.callbacks.History`, its dict, "
-            f"or a dict of these. Received: {history!r}"
+            "Expected `history` to be a `keras.callbacks.History`, its dict "
+            "`history`, or a dict from names to histories. Received: "
+            f"{history!r}"
         )
-    if all(isinstance(each, (list, tuple)) for each in logs.values()):
+    if all(isinstance(run, (list, tuple)) for run in logs.values()):
         return {"": _unpack(history)}
-    return {name: _unpack(each) for name, each in logs.items()}
+    return {name: _unpack(run) for name, run in logs.items()}
 
 
 def _unpack(history):
-    """Returns the logs, and the numbers of the epochs from 1."""
+    """Returns the logs, and the epochs counted from 1."""
     logs = getattr(history, "history", history)
     length = max(map(len, logs.values()))
     epochs = getattr(history, "epoch", range(length))
@@ -100,42 +103,42 @@ def _unpack(history):
 
 
 def _find_epochs(epochs, count, validation_freq):
-    """Returns those of the epochs that so many values are from."""
+    """Returns the epochs of `count` validation values."""
     if validation_freq is not None:
-        known = [validation_freq]
+        candidates = [validation_freq]
     elif count == len(epochs):
-        known = [1]
+        candidates = [1]
     else:
-        known = list(range(2, max(epochs) + 1))
-    candidates = [
+        candidates = list(range(2, max(epochs) + 1))
+    matches = [
         chosen
-        for freq in known
-        if len(chosen := _choose_epochs(epochs, freq)) == count
+        for candidate in candidates
+        if len(chosen := _choose_epochs(epochs, candidate)) == count
     ]
-    if len(candidates) != 1:
+    if len(matches) != 1:
         raise ValueError(
-            f"There are {count} values of the validation in {len(epochs)} "
-            "epochs: expected `validation_freq` to be that of the training. "
-            f"Received: validation_freq={validation_freq}"
+            "Expected `validation_freq` to be the value that you passed to "
+            f"`fit`: there are {count} values of the validation data in "
+            f"{len(epochs)} epochs. Received: validation_freq={validation_freq}"
         )
-    return candidates[0]
+    return matches[0]
 
 
 def _choose_epochs(epochs, validation_freq):
-    """Returns the epochs with a validation, as Keras has them."""
+    """Returns the epochs after which Keras validates."""
     if isinstance(validation_freq, (list, tuple)):
-        return [each for each in epochs if each in validation_freq]
-    every = check_integer("validation_freq", validation_freq, low=1)
-    return [each for each in epochs if each % every == 0]
+        return [epoch for epoch in epochs if epoch in validation_freq]
+    interval = check_integer("validation_freq", validation_freq, low=1)
+    return [epoch for epoch in epochs if epoch % interval == 0]
 
 
-def _rank(name):
-    """Sorts the whole and its two parts to the front."""
+def _rank(name: str) -> int:
+    """Returns a sort key that puts `loss` and its two parts first."""
     first = ("loss", "soft_loss", "hard_loss")
     return first.index(name) if name in first else len(first)
 
 
-def _is_loss(name):
+def _is_loss(name: str) -> bool:
     if name.startswith("val_") or name.endswith(_NOT_LOSSES):
         return False
     return name.endswith("loss") or any(part in name for part in _LOSSES)

@@ -15,13 +15,14 @@ from keras_distill.validation import check_integer
 
 
 def reliability_diagram(logits, labels, num_bins=15, ax=None):
-    """Draws how often a model is right when it is so sure.
+    """Plots the accuracy of a model against its confidence.
 
-    The samples are sorted into bins by their confidence, the probability of
-    the most likely class. A bar is the accuracy in a bin (Guo et al., 2017,
-    "On Calibration of Modern Neural Networks", figure 1): below the diagonal
-    the model is too sure, above it too modest. The title has the expected
-    calibration error.
+    The examples are sorted into bins by their confidence, which is the
+    probability of the most likely class. Each bar shows the accuracy in one bin
+    (Guo et al., 2017, "On Calibration of Modern Neural Networks", figure 1).
+    The model is overconfident where a bar is below the diagonal, and
+    underconfident where a bar is above the diagonal. The title shows the
+    expected calibration error.
 
     Example:
 
@@ -32,15 +33,16 @@ def reliability_diagram(logits, labels, num_bins=15, ax=None):
 
     Args:
         logits: Array of shape `(examples, classes)`.
-        labels: Class ids.
-        num_bins: Integer, the number of bins. Defaults to `15`.
-        ax: `matplotlib.axes.Axes`. Defaults to `None`: those of a new figure.
+        labels: Class ids of the examples.
+        num_bins: Integer. Number of bins. Defaults to `15`.
+        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
+            a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes of the arguments do not match.
         ImportError: If matplotlib is not installed.
     """
     logits = check_logits(logits)

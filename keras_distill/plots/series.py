@@ -1,4 +1,4 @@
-"""Lines of measurements that were repeated with several seeds."""
+"""Plots of measurements over several seeds."""
 
 import math
 import numbers
@@ -11,105 +11,89 @@ from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.validation import check_number
 
-# How much further right than the largest number infinity is drawn.
-_INFINITY = 2.5
+# Infinity is drawn at this multiple of the largest finite position.
+_INFINITY_FACTOR = 2.5
 
 
-def draw_series(argument, measured, check, what, xlabel, ylabel, ax):
-    """Draws lines over a logarithmic axis: medians, and bands of all seeds.
-
-    Args:
-        argument: Name of the argument `measured`, for messages.
-        measured: Dict from positive numbers to a measurement, or a list of
-            them; or a dict from names to such dicts.
-        check: Function `(argument, position)` that returns the position or
-            raises `ValueError`.
-        what: What the positions are, for messages.
-        xlabel: Text at the axis.
-        ylabel: Text at the other.
-        ax: `matplotlib.axes.Axes`, or `None` for those of a new figure.
-
-    Returns:
-        The `matplotlib.figure.Figure`.
-
-    Raises:
-        ValueError: If a position is not positive, a measurement is no finite
-            number, or there is none.
-        ImportError: If matplotlib is not installed.
-    """
-    series = measured
-    if not isinstance(measured, dict) or not any(
-        isinstance(each, dict) for each in measured.values()
+def draw_series(argument, measurements, check, expected, xlabel, ylabel, ax):
+    """Draws lines of medians with bands over a logarithmic x axis."""
+    series = measurements
+    if not isinstance(measurements, dict) or not any(
+        isinstance(line, dict) for line in measurements.values()
     ):
-        series = {"": measured}
-    for each in series.values():
-        if not isinstance(each, dict) or not each:
+        series = {"": measurements}
+    for line in series.values():
+        if not isinstance(line, dict) or not line:
             raise ValueError(
-                f"Expected `{argument}` to be a dict from {what}, or one from "
-                f"names to such dicts. Received: {measured!r}"
+                f"Expected `{argument}` to be a dict from {expected}, or a "
+                f"dict from names to such dicts. Received: {measurements!r}"
             )
-    every = sorted(
-        {x for each in series.values() for x in each},
-        key=lambda x: check(argument, x),
+    positions = sorted(
+        {position for line in series.values() for position in line},
+        key=lambda position: check(argument, position),
     )
-    places = _find_places(every)
+    coordinates = _find_coordinates(positions)
     ax = get_axes(ax)
-    for (name, values), color in zip(
+    for (name, line), color in zip(
         series.items(), COLORS * (1 + len(series)), strict=False
     ):
-        positions = [x for x in every if x in values]
-        lists = [_to_list(argument, values[x]) for x in positions]
-        at = [places[x] for x in positions]
+        present = [position for position in positions if position in line]
+        x = [coordinates[position] for position in present]
+        seeds = [_to_list(argument, line[position]) for position in present]
         ax.plot(
-            at,
-            [np.median(each) for each in lists],
+            x,
+            [np.median(values) for values in seeds],
             marker="o",
             color=color,
             label=name,
         )
         ax.fill_between(
-            at,
-            [min(each) for each in lists],
-            [max(each) for each in lists],
+            x,
+            [min(values) for values in seeds],
+            [max(values) for values in seeds],
             color=color,
             alpha=0.15,
             linewidth=0,
         )
     ax.set_xscale("log")
-    ax.set_xticks(list(places.values()), [_format(x) for x in every])
+    ax.set_xticks(list(coordinates.values()), list(map(_format, positions)))
     ax.minorticks_off()
     if len(series) > 1:
         ax.legend(frameon=False, labelcolor=INK)
     return finish(ax, None, xlabel, ylabel)
 
 
-def check_positive(argument, position):
-    """Returns a number above 0, or raises `ValueError`."""
+def check_positive(argument: str, position) -> float:
+    """Returns a position as a float, or raises `ValueError`."""
     return check_number(argument, position, low=0.0, low_allowed=False)
 
 
-def _find_places(every):
-    """Returns where each position is drawn, infinity included."""
-    finite = [x for x in every if x != math.inf]
-    beyond = _INFINITY * max(finite, default=1.0)
-    return {x: beyond if x == math.inf else float(x) for x in every}
+def _find_coordinates(positions: list) -> dict:
+    """Maps each position to a finite x coordinate."""
+    finite = [position for position in positions if position != math.inf]
+    infinity = _INFINITY_FACTOR * max(finite, default=1.0)
+    return {
+        position: infinity if position == math.inf else float(position)
+        for position in positions
+    }
 
 
-def _format(position):
+def _format(position) -> str:
     if position == math.inf:
         return "∞"
-    whole = isinstance(position, numbers.Integral)
-    return f"{position:,}" if whole else f"{position:g}"
+    is_integer = isinstance(position, numbers.Integral)
+    return f"{position:,}" if is_integer else f"{position:g}"
 
 
-def _to_list(argument, measured):
-    """Returns a list of what one or several seeds gave."""
-    values = np.atleast_1d(measured)
+def _to_list(argument: str, seeds) -> list[float]:
+    """Returns the values of one or several seeds as a list."""
+    values = np.atleast_1d(seeds)
     if values.ndim != 1 or not len(values):
         raise ValueError(
-            f"Expected `{argument}` to have a number, or a list of them, for "
-            f"each key. Received: {measured!r}"
+            f"Expected each value in `{argument}` to be a number or a list of "
+            f"numbers. Received: {seeds!r}"
         )
     return [
-        check_number(argument, each, low=-math.inf) for each in values.tolist()
+        check_number(argument, value, low=-math.inf)
+        for value in values.tolist()
     ]

@@ -8,11 +8,11 @@ from keras_distill.plots.style import check_logits
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
-from keras_distill.temperature import soften
+from keras_distill.targets import soften
 from keras_distill.validation import check_temperatures
 
-# More of them would run into each other.
-_MOST_NUMBERED_BARS = 12
+# The numbers above more bars would overlap.
+_MAX_NUMBERED_BARS = 12
 
 
 def soft_targets(
@@ -23,12 +23,13 @@ def soft_targets(
     class_names=None,
     ax=None,
 ):
-    """Draws what a teacher says about some examples at several temperatures.
+    """Plots the soft targets of some examples at several temperatures.
 
-    One row for each example and one column for each temperature: the
-    probabilities `softmax(logits / T)` of all classes. At T = 1 there is one
-    bar; at higher ones it shows that this 2 looks like a 3 (Hinton, Vinyals
-    and Dean, 2015, section 1).
+    There is one row for each example and one column for each temperature. The
+    bars are the probabilities `softmax(logits / T)` of all classes. At T = 1,
+    you often see only one bar. At higher temperatures you also see, for
+    example, that a 2 looks like a 3 (Hinton, Vinyals and Dean, 2015,
+    section 1).
 
     Example:
 
@@ -41,24 +42,26 @@ def soft_targets(
     ```
 
     Args:
-        logits: Array of shape `(examples, classes)`: the teacher's, for a
-            handful of examples.
-        labels: Class ids, of which the bars are highlighted. Defaults to
-            `None`: none is.
+        logits: Array of shape `(examples, classes)`: the teacher's logits for
+            a few examples.
+        labels: Class ids of the examples. The plot highlights the bars of
+            these classes. Defaults to `None`: no highlights.
         temperatures: Tuple of positive numbers. Defaults to
             `(1.0, 4.0, 20.0)`.
         images: Array of shape `(examples, height, width)` or
             `(examples, height, width, channels)` to show beside the bars.
-            Defaults to `None`.
-        class_names: A name for each class. Defaults to `None`: numbers.
-        ax: `matplotlib.axes.Axes` whose place is divided among the rows and
-            columns. Defaults to `None`: those of a new figure.
+            Defaults to `None`: no images.
+        class_names: List with a name for each class. Defaults to `None`: the
+            class ids.
+        ax: `matplotlib.axes.Axes` to draw on. The rows and columns share its
+            area. Defaults to `None`: the axes of a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes of the arguments do not match, or if a
+            temperature is not positive.
         ImportError: If matplotlib is not installed.
     """
     logits = check_logits(logits)
@@ -67,8 +70,8 @@ def soft_targets(
     labels = None if labels is None else check_labels(labels, logits)
     if images is not None and len(images) != examples:
         raise ValueError(
-            f"Expected `images` to be {examples}, one for each of the logits. "
-            f"Received: {len(images)}"
+            f"Expected `images` to be {examples} images, one for each row of "
+            f"`logits`. Received: {len(images)} images"
         )
     temperatures = check_temperatures(temperatures)
     probabilities = [
@@ -86,7 +89,7 @@ def soft_targets(
             cell = ax.inset_axes(place(row, column))
             label = None if labels is None else labels[row]
             _draw_bars(cell, probabilities[column][row], label)
-            # Of one temperature all rows have the same scale.
+            # All rows of one temperature have the same scale.
             cell.set_ylim(0, 1.15 * probabilities[column].max())
             title = f"T = {temperature:g}" if row == 0 else None
             finish(cell, title)
@@ -100,17 +103,17 @@ def soft_targets(
 
 
 def _divide(rows, columns, has_images):
-    """Returns a function of row and column to `[x, y, width, height]`."""
-    image = 0.9 / (1 + 2.2 * columns) if has_images else 0.0
-    width = (1.0 - image) / columns
+    """Returns a function of row and column: `[x, y, width, height]`."""
+    image_width = 0.9 / (1 + 2.2 * columns) if has_images else 0.0
+    width = (1.0 - image_width) / columns
 
     def place(row, column):
         y = 1 - (row + 1) / rows
         height = 0.8 / rows
         if column is None:
-            return [0.0, y, 0.8 * image, height]
+            return [0.0, y, 0.8 * image_width, height]
         return [
-            image + column * width + 0.12 * width,
+            image_width + column * width + 0.12 * width,
             y,
             0.86 * width,
             height,
@@ -123,7 +126,7 @@ def _draw_image(ax, image):
     image = np.asarray(image)
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
-    # Ink on paper, whatever the numbers mean.
+    # Large values are dark, like ink on paper.
     ax.imshow(image, cmap="gray_r" if image.ndim == 2 else None)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
@@ -134,7 +137,7 @@ def _draw_bars(ax, probabilities, label):
     colors = np.where(classes == label, COLORS[0], COLORS[1])
     bars = ax.bar(classes, probabilities, color=colors, width=0.8)
     ax.tick_params(labelsize=9, length=0)
-    if len(classes) > _MOST_NUMBERED_BARS:
+    if len(classes) > _MAX_NUMBERED_BARS:
         ax.locator_params(axis="y", nbins=3)
         return
     ax.set_yticks([])

@@ -1,4 +1,4 @@
-"""What the plots look like."""
+"""The style of the plots, and checks of their arguments."""
 
 import warnings
 
@@ -8,20 +8,12 @@ from keras_distill.validation import look_like_probabilities
 
 INK = "#2f3437"
 FAINT = "#c8ccd0"
-# Told apart by people who do not see all colours, too (Okabe and Ito, 2008).
+# Readers with color blindness can distinguish these (Okabe and Ito, 2008).
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 
 
 def get_axes(ax, size=(6.4, 4.2)):
-    """Returns the axes to draw on.
-
-    Args:
-        ax: `matplotlib.axes.Axes`, or `None` for those of a new figure.
-        size: Width and height of a new figure, in inches.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
+    """Returns `ax`, or the axes of a new figure of this size in inches."""
     if ax is not None:
         return ax
     try:
@@ -34,7 +26,7 @@ def get_axes(ax, size=(6.4, 4.2)):
     return ax
 
 
-def get_colormap(name):
+def get_colormap(name: str):
     """Returns a `matplotlib.colors.Colormap`."""
     import matplotlib
 
@@ -42,11 +34,7 @@ def get_colormap(name):
 
 
 def finish(ax, title=None, xlabel=None, ylabel=None):
-    """Gives axes their title, labels and quiet frame.
-
-    Returns:
-        The `matplotlib.figure.Figure` that they are on.
-    """
+    """Sets the title, the labels and the frame, and returns the figure."""
     if title:
         ax.set_title(title, color=INK, loc="left", fontweight="bold")
     if xlabel:
@@ -59,32 +47,20 @@ def finish(ax, title=None, xlabel=None, ylabel=None):
     return ax.figure
 
 
-def get_class_names(class_names, num_classes):
-    """Returns a text for each class.
-
-    Raises:
-        ValueError: If there are more or fewer names than classes.
-    """
+def get_class_names(class_names, num_classes: int) -> list[str]:
+    """Returns a name for each class: by default the class id."""
     if class_names is None:
         return [str(number) for number in range(num_classes)]
     if len(class_names) != num_classes:
         raise ValueError(
             f"Expected `class_names` to be {num_classes} names. Received: "
-            f"{len(class_names)}"
+            f"{len(class_names)} names"
         )
     return list(map(str, class_names))
 
 
-def check_logits(logits):
-    """Returns logits as an array of shape `(examples, classes)`.
-
-    Raises:
-        ValueError: If they have another rank, are class ids, or there are
-            none.
-
-    Warns:
-        UserWarning: If they look like probabilities.
-    """
+def check_logits(logits) -> np.ndarray:
+    """Returns logits as an array of shape `(examples, classes)`."""
     logits = np.asarray(logits)
     if logits.dtype.name == "bfloat16":
         logits = logits.astype("float32")
@@ -94,25 +70,21 @@ def check_logits(logits):
         or not logits.size
     ):
         raise ValueError(
-            "Expected `logits` of shape (examples, classes), such as from "
-            "`keras_distill.predict_logits(model, x)`. Received: shape "
-            f"{logits.shape}, dtype {logits.dtype}"
+            "Expected `logits` to be floats of shape (examples, classes), for "
+            "example from `keras_distill.predict_logits(model, x)`. Received: "
+            f"shape {logits.shape}, dtype {logits.dtype}"
         )
     if look_like_probabilities(logits):
         warnings.warn(
-            "The logits look like probabilities, and are taken for logits: "
-            "`keras_distill.predict_logits(model, x)` returns logits.",
+            "`logits` look like probabilities, but are used as logits. To get "
+            "logits, call `keras_distill.predict_logits(model, x)`.",
             stacklevel=3,
         )
     return logits
 
 
-def check_labels(labels, logits):
-    """Returns labels as an array of class ids, one for each of the logits.
-
-    Raises:
-        ValueError: If there are more or fewer, or they are no class ids.
-    """
+def check_labels(labels, logits: np.ndarray) -> np.ndarray:
+    """Returns labels as an array with one class id for each example."""
     labels = np.asarray(labels)
     if labels.shape == (*logits.shape[:1], 1):
         labels = labels[:, 0]
@@ -122,10 +94,10 @@ def check_labels(labels, logits):
             f"shape {labels.shape}"
         )
     classes = logits.shape[-1]
-    wrong = labels[~np.isin(labels, np.arange(classes))]
-    if wrong.size:
+    unknown = labels[~np.isin(labels, np.arange(classes))]
+    if unknown.size:
         raise ValueError(
             f"Expected `labels` to be class ids from 0 to {classes - 1}. "
-            f"Received: a label of {wrong[0]}"
+            f"Received: a label of {unknown[0]}"
         )
     return labels

@@ -1,7 +1,7 @@
 """What the paper reports, beside what came out here."""
 
-from keras_distill.tables import format_markdown
-from keras_distill.tables import format_range
+from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import format_range
 from reproductions.mnist.experiments import errors
 from reproductions.mnist.experiments import missing_classes
 from reproductions.mnist.study import HARD

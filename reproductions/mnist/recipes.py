@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from keras_distill.tables import format_markdown
+from keras_distill.evaluation.tables import format_markdown
 from reproductions.mnist.optimizers import FusedAdam
 
 

@@ -66,14 +66,15 @@ class Run(Training):
     @property
     def work(self):
         width = self.width or networks.TEACHER_WIDTH
-        multiply_adds = (784 + width + 10) * width
+        # Multiply-accumulate operations (MACs) for one image.
+        macs = (784 + width + 10) * width
         share = self.fraction
         if self.classes is not None:
             share *= len(self.classes) / data.CLASSES
         # What a batch costs whatever the width.
         overhead = 2e7 / self.recipe.batch_size
         examples = self.train_size * share * self.recipe.epochs
-        return examples * (multiply_adds + overhead)
+        return examples * (macs + overhead)
 
     def compute(self, folder, root, notify):
         examples = data.load_train(self.train_size)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_distill.tables import format_markdown
+from keras_distill.evaluation.tables import format_markdown
 
 
 def format_systems(systems, paper):

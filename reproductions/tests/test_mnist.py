@@ -220,9 +220,9 @@ def test_other_experiments(output, results, monkeypatch):
         assert (output / "tiny" / "test" / f"{name}.png").exists()
 
 
-def kill_when(output, pattern):
-    """Runs the command, and kills it when a file of this pattern appears."""
-    process = subprocess.Popen(
+def start(output):
+    """Runs the command in a process of its own."""
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "reproductions.tests.narrow_mnist"),
             *("logit-matching", "--scale", "tiny", "--workers", "2"),
@@ -233,6 +233,11 @@ def kill_when(output, pattern):
         cwd=ROOT,
         env={**os.environ, "MPLBACKEND": "agg"},
     )
+
+
+def kill_when(output, pattern):
+    """Runs the command, and kills it when a file of this pattern appears."""
+    process = start(output)
     deadline = time.monotonic() + 200
     while not list(output.glob(pattern)):
         assert process.poll() is None
@@ -242,8 +247,10 @@ def kill_when(output, pattern):
     process.wait()
 
 
-def test_a_killed_command_resumes(results, output, tmp_path):
-    """In worker processes, whose networks are those of a single process."""
+def test_a_killed_command_resumes(tmp_path_factory):
+    """It ends with the networks of a command that was not killed."""
+    tmp_path, output = (tmp_path_factory.mktemp(name) for name in ("a", "b"))
+    assert start(output).wait(timeout=300) == 0
     kill_when(tmp_path, "tiny/runs/student_distilled-*/backup/2")
     (teacher,) = tmp_path.glob("tiny/runs/teacher-*/model.keras")
     trained = teacher.stat().st_mtime_ns

@@ -3,8 +3,8 @@
 import dataclasses
 
 from keras_distill import plots
-from keras_distill.tables import format_markdown
-from keras_distill.tables import format_range
+from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import format_range
 from reproductions.mnist.figures import save_errors
 from reproductions.mnist.study import HARD
 from reproductions.mnist.study import SOFT

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_distill import plots
-from keras_distill.tables import format_markdown
-from keras_distill.tables import format_range
+from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import format_range
 from reproductions.mnist import data
 from reproductions.mnist import runs
 from reproductions.mnist.experiments.errors import plan_distilled

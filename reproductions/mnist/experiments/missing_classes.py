@@ -4,8 +4,8 @@ import numpy as np
 from scipy.special import softmax
 
 import keras_distill
-from keras_distill.tables import format_markdown
-from keras_distill.tables import format_range
+from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import format_range
 from reproductions.mnist import data
 from reproductions.mnist.study import SOFT
 

@@ -10,8 +10,8 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 import keras_distill
-from keras_distill.tables import format_markdown
-from keras_distill.tables import format_range
+from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import format_range
 from reproductions.mnist.experiments.errors import HARD_JITTER
 from reproductions.mnist.experiments.errors import SOFT_JITTER
 from reproductions.mnist.experiments.errors import plan_distilled

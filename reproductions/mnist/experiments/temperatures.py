@@ -4,8 +4,8 @@ import dataclasses
 import math
 
 from keras_distill import plots
-from keras_distill.tables import format_markdown
-from keras_distill.tables import format_range
+from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import format_range
 from reproductions.mnist.figures import save_errors
 from reproductions.mnist.study import HARD
 from reproductions.mnist.study import SOFT

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_distill.tables import format_markdown
+from keras_distill.evaluation.tables import format_markdown
 from reproductions.speech.alignment import SILENCE
 from reproductions.speech.alignment import STATES
 

@@ -3,7 +3,7 @@
 import itertools
 
 from keras_distill import plots
-from keras_distill.tables import format_markdown
+from keras_distill.evaluation.tables import format_markdown
 from reproductions.speech import tables
 from reproductions.speech.study import BASELINE
 

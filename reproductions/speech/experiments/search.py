@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_distill.tables import format_markdown
+from keras_distill.evaluation.tables import format_markdown
 from reproductions.speech import tables
 from reproductions.speech.experiments import ensemble
 from reproductions.speech.experiments import small_data

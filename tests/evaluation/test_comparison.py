@@ -1,4 +1,4 @@
-"""`compare`: every figure against one computed by hand."""
+"""`compare`: every number is compared with one computed by hand."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_figures(models, test_set, form):
         right = z.argmax(-1) == y
         assert found.parameters == 35
         assert found.bytes == 140
-        assert found.multiply_adds == 30
+        assert found.macs == 30
         assert found.errors == np.sum(~right)
         assert found.accuracy == pytest.approx(right.mean())
         n, p, quantile = SAMPLES, right.mean(), stats.norm.ppf(0.975)
@@ -124,7 +124,7 @@ def test_positions_of_sequences_count():
     assert report.models["model"].errors == expected
 
 
-def test_what_is_no_keras_model(make_model, test_set):
+def test_callables_and_ensembles(make_model, test_set):
     model = make_model(seed=1)
     ensemble = keras_distill.Ensemble([model, make_model(seed=2)])
     report = keras_distill.compare(
@@ -135,9 +135,9 @@ def test_what_is_no_keras_model(make_model, test_set):
     )
     assert report.teacher is None
     assert report.models["a function"].parameters is None
-    assert report.models["a function"].multiply_adds == 30
+    assert report.models["a function"].macs == 30
     assert report.models["an ensemble"].parameters == 70
-    assert report.models["an ensemble"].multiply_adds == 60
+    assert report.models["an ensemble"].macs == 60
     assert "as the teacher" not in str(report)
 
 
@@ -218,7 +218,7 @@ def test_bad_input(make_model, test_set, change, message):
         keras_distill.compare(**arguments, verbose=0)
 
 
-def test_what_does_not_fit_together(make_model, test_set):
+def test_outputs_and_labels_must_match(make_model, test_set):
     x, y = test_set
     other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(7)])
     with pytest.raises(ValueError, match="same number of classes"):
@@ -229,7 +229,7 @@ def test_what_does_not_fit_together(make_model, test_set):
         keras_distill.compare({"a": make_model()}, (x, y + 5), verbose=0)
 
 
-def test_a_softmax_that_can_not_be_seen(make_model, test_set):
+def test_warns_about_a_hidden_softmax(make_model, test_set):
     model = make_model("softmax")
     with pytest.warns(UserWarning, match="'a' look like probabilities"):
         keras_distill.compare(

@@ -1,4 +1,4 @@
-"""What models cost, against counts by hand."""
+"""The cost of models, compared with counts by hand."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_distill
-from keras_distill import cost
+from keras_distill.evaluation import cost
 
 
 def sequential(shape, *hidden, dtype="float32"):
@@ -70,16 +70,16 @@ IMAGE = (8, 8, 3)
             ),
             7 * 3,
         ),
-        # A loop hides how often what is in it runs, but in PyTorch.
+        # A loop hides how often its operations run, except in PyTorch.
         (
             sequential((5, 6), layers.LSTM(7)),
             5 * 4 * 7 * (6 + 7) if keras.backend.backend() == "torch" else None,
         ),
     ],
 )
-def test_multiply_adds(model, expected):
+def test_macs(model, expected):
     inputs = np.zeros((2, *model.inputs[0].shape[1:]), model.inputs[0].dtype)
-    assert cost.measure_multiply_adds(model, inputs) == expected
+    assert cost.measure_macs(model, inputs) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_latency_of_equal_batches():
 @pytest.mark.backend(
     "tensorflow", reason="counts operations in a TensorFlow graph"
 )
-def test_what_can_not_be_seen_is_not_counted(hiding):
-    assert cost.measure_multiply_adds(hiding, np.zeros((2, 4))) is None
+def test_hidden_operations_are_not_counted(hiding):
+    assert cost.measure_macs(hiding, np.zeros((2, 4))) is None
 
 
 def test_an_ensemble_of_functions_has_no_known_size(make_model):

@@ -1,4 +1,4 @@
-"""`summarize`: medians and ranges of what several seeds gave."""
+"""`summarize`: medians and ranges over several seeds."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_medians_between_two_numbers_are_not_rounded():
             "teacher_kl_divergence": [None],
             "expected_calibration_error": [0.0],
         }
-        summary = keras_distill.summary.ComparisonSummary({"a": values}, 5000)
+        summary = keras_distill.ComparisonSummary({"a": values}, 5000)
         return summary.to_markdown()
 
     assert "| 8.5 [8, 9] |" in summarize(8, 9)

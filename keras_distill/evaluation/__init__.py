@@ -1,0 +1,1 @@
+"""Compares models on a test set."""

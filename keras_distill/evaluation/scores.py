@@ -1,0 +1,172 @@
+"""The scores of models on a test set."""
+
+import typing
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_distill.evaluation.statistics import find_accuracy_interval
+from keras_distill.metrics import ExpectedCalibrationError
+from keras_distill.metrics import TeacherAgreement
+from keras_distill.metrics import TeacherKLDivergence
+from keras_distill.metrics.labels import to_class_ids
+from keras_distill.validation import look_like_probabilities
+
+
+class Scores:
+    """Sums up the scores of one model over batches."""
+
+    def __init__(self, temperature: float, num_bins: int, has_teacher: bool):
+        self._calibration = ExpectedCalibrationError(num_bins)
+        self._teacher_metrics = (
+            [TeacherAgreement(), TeacherKLDivergence(temperature)]
+            if has_teacher
+            else []
+        )
+        self._correct: list[np.ndarray] = []
+
+    def update(
+        self, labels, logits, softened, teacher_logits, teacher_softened
+    ) -> None:
+        """Adds a batch. `softened` is for the divergence at `temperature`."""
+        values = ops.convert_to_numpy(logits)
+        # With a NaN there is no most likely class, so it counts as an error.
+        has_class = ~np.isnan(values).any(axis=-1)
+        correct = has_class & (np.argmax(values, axis=-1) == labels)
+        self._correct.append(correct.ravel())
+        self._calibration.update_state(labels, logits)
+        if self._teacher_metrics:
+            agreement, divergence = self._teacher_metrics
+            agreement.update_state(teacher_logits, logits)
+            divergence.update_state(teacher_softened, softened)
+
+    def is_empty(self) -> bool:
+        """Returns whether no example has been added."""
+        return not self._correct
+
+    def get_correct(self) -> np.ndarray:
+        """Returns a boolean array: which examples the model gets right."""
+        return np.concatenate(self._correct)
+
+    def compute_results(self) -> dict[str, typing.Any]:
+        """Returns the fields of `ModelReport` that come from the data."""
+        correct = self.get_correct()
+        agreement, divergence = [
+            float(metric.result()) for metric in self._teacher_metrics
+        ] or (None, None)
+        return {
+            "errors": int(np.sum(~correct)),
+            "accuracy": float(np.mean(correct)),
+            "accuracy_interval": find_accuracy_interval(correct),
+            "teacher_agreement": agreement,
+            "teacher_kl_divergence": divergence,
+            "expected_calibration_error": float(self._calibration.result()),
+        }
+
+
+def score_batches(
+    scores: dict,
+    functions: dict,
+    softening_functions: dict,
+    batches: typing.Iterable,
+    teacher: str | None,
+    ignore_class: int | None,
+):
+    """Adds all batches to `scores`, and returns the inputs of the first."""
+    first_inputs: typing.Any = None
+    for batch in batches:
+        x, y = _unpack(batch)
+        outputs = {name: function(x) for name, function in functions.items()}
+        logits = {name: output for name, (output, _) in outputs.items()}
+        if first_inputs is None:
+            first_inputs = keras.tree.map_structure(ops.convert_to_numpy, x)
+            _check_logits(logits)
+        example_logits = next(iter(logits.values()))
+        labels = ops.convert_to_numpy(to_class_ids(y, example_logits))
+        counted = _find_counted(
+            labels, ignore_class, [mask for _, mask in outputs.values()]
+        )
+        if counted is not None and not counted.any():
+            continue
+        labels = _select(labels, counted)
+        _check_labels(labels, example_logits.shape[-1])
+        logits = {
+            name: _select(output, counted) for name, output in logits.items()
+        }
+        softened = logits | {
+            name: _select(function(x)[0], counted)
+            for name, function in softening_functions.items()
+        }
+        for name, model_scores in scores.items():
+            model_scores.update(
+                labels,
+                logits[name],
+                softened[name],
+                logits.get(teacher),
+                softened.get(teacher),
+            )
+    return first_inputs
+
+
+def _unpack(batch) -> tuple:
+    """Returns the inputs and labels of a batch."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(batch))
+    if y is None:
+        raise ValueError(
+            "Expected data with labels, `(x, y)`. Received: inputs only"
+        )
+    if keras.tree.is_nested(y):
+        raise ValueError(
+            "Expected the labels of one output. Received: "
+            f"{keras.tree.map_structure(lambda labels: labels.shape, y)}"
+        )
+    if sample_weight is not None:
+        raise ValueError(
+            "Expected data `(x, y)` without sample weights, because every "
+            "example counts once. Received: data with sample weights"
+        )
+    return x, y
+
+
+def _find_counted(labels, ignore_class, masks) -> np.ndarray | None:
+    """Returns which labels count, or `None` if all of them count."""
+    counted = [ops.convert_to_numpy(mask) for mask in masks if mask is not None]
+    if ignore_class is not None:
+        counted.append(labels != ignore_class)
+    return np.logical_and.reduce(counted) if counted else None
+
+
+def _select(tensor, counted):
+    """Returns the entries that count."""
+    if counted is None:
+        return tensor
+    return ops.convert_to_numpy(tensor)[counted]
+
+
+def _check_labels(labels, classes) -> None:
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if outside.size:
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1}. Received: "
+            f"a label of {outside.flat[0]}"
+        )
+
+
+def _check_logits(logits) -> None:
+    """Checks the logits of all models for the first batch."""
+    shapes = {name: tuple(output.shape) for name, output in logits.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "Expected the outputs of all models to have the same shape, with "
+            f"the same number of classes. Received: {shapes}"
+        )
+    for name, output in logits.items():
+        if look_like_probabilities(ops.convert_to_numpy(output)):
+            warnings.warn(
+                f"The outputs of {name!r} look like probabilities, but no "
+                "softmax was found in the model, so they are used as logits. "
+                "Pass `from_logits=False` if they are probabilities.",
+                stacklevel=4,
+            )

@@ -1,0 +1,114 @@
+"""`summarize`: medians and ranges of comparisons over several seeds."""
+
+from keras_distill.evaluation.comparison import Comparison
+from keras_distill.evaluation.tables import SCORE_COLUMNS
+from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import format_range
+from keras_distill.evaluation.tables import format_table
+from keras_distill.evaluation.tables import join_columns
+
+
+class ComparisonSummary:
+    """The result of `summarize`. Print it to see a table.
+
+    Args:
+        values: Dict from the name of each model to a dict, which maps fields
+            of `ModelReport` to a list with one value for each seed.
+        examples: Number of examples.
+    """
+
+    def __init__(self, values, examples):
+        self.values = values
+        self.examples = examples
+
+    def to_dict(self):
+        """Returns the values as a dict from names to dicts, ready for JSON."""
+        return {
+            str(name): {field: list(seeds) for field, seeds in fields.items()}
+            for name, fields in self.values.items()
+        }
+
+    def to_markdown(self):
+        """Returns the table in Markdown."""
+        return format_markdown(self._format_rows())
+
+    def __str__(self):
+        return format_table(self._format_rows())
+
+    __repr__ = __str__
+
+    def _repr_markdown_(self):
+        return self.to_markdown()
+
+    def _format_rows(self):
+        """Returns the rows of the table."""
+        columns = []
+        for heading, field, form in SCORE_COLUMNS:
+            seeds = [fields[field] for fields in self.values.values()]
+            cells = [
+                "" if None in values else format_range(values, form)
+                for values in seeds
+            ]
+            columns.append((heading.format(examples=self.examples), cells))
+        return join_columns(self.values, columns)
+
+
+def summarize(reports):
+    """Summarizes the results of `compare` over several seeds.
+
+    One seed is not enough, because the number of errors changes from seed to
+    seed. Each cell of the table is the median, followed by the minimum and the
+    maximum in brackets.
+
+    Example:
+
+    ```python
+    reports = [
+        keras_distill.compare(models, (x_test, y_test), latency_batch_sizes=())
+        for models in (
+            {"teacher": teacher, "distilled": first},
+            {"teacher": teacher, "distilled": second},
+        )
+    ]
+    print(keras_distill.summarize(reports))
+    ```
+
+    Args:
+        reports: List of `Comparison`s, one for each seed, with the same names
+            of models; or a single `Comparison`.
+
+    Returns:
+        `ComparisonSummary`.
+
+    Raises:
+        ValueError: If `reports` is empty, or if the reports differ in the
+            names of the models or in the number of examples.
+    """
+    reports = [reports] if isinstance(reports, Comparison) else list(reports)
+    if not reports or not all(
+        isinstance(report, Comparison) for report in reports
+    ):
+        raise ValueError(
+            "Expected `reports` to be a list of results of `compare`. "
+            f"Received: {reports!r}"
+        )
+    first = reports[0]
+    for report in reports[1:]:
+        if list(report.models) != list(first.models):
+            raise ValueError(
+                "Expected all `reports` to have the same models. Received: "
+                f"{list(first.models)} and {list(report.models)}"
+            )
+        if report.examples != first.examples:
+            raise ValueError(
+                "Expected all `reports` to have the same test set. Received: "
+                f"{first.examples} and {report.examples} examples"
+            )
+    values = {
+        name: {
+            field: [getattr(report.models[name], field) for report in reports]
+            for _, field, _ in SCORE_COLUMNS
+        }
+        for name in first.models
+    }
+    return ComparisonSummary(values, first.examples)
