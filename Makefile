@@ -81,7 +81,7 @@ test-nightly: $(VENV)/test.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --upgrade --no-deps --target build/keras-nightly --pre keras-nightly
 	KERAS_BACKEND=tensorflow PYTHONPATH=build/keras-nightly \
-	    $(BIN)/$(PYTEST) --compile $(ARGS) $(CORE)
+	    $(BIN)/$(PYTEST) $(ARGS) $(CORE)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check
