@@ -1,6 +1,5 @@
 import keras
 
-from keras_distill.backend import keeping_variables
 from keras_distill.backend.keras_compat import find_dtype_policy
 from keras_distill.backend.keras_compat import forget_compile
 from keras_distill.backend.keras_compat import has_compiled_metrics
@@ -372,7 +371,7 @@ class Distiller(DistillationStep):
         callbacks = prepend_callbacks(
             [ReadReport(self._check), LogHyperparameters()], callbacks
         )
-        with keeping_variables(self):
+        with self._check.cleaning_up(self):
             # The order is that of `keras.Model.fit`.
             return super().fit(
                 *(x, y, batch_size, epochs, verbose, callbacks),
@@ -432,7 +431,7 @@ class Distiller(DistillationStep):
         self._supervision.check_metrics(self._objective)
         if lacks_compiled_metrics(self):
             self.test_function = None
-        with keeping_variables(self):
+        with self._check.cleaning_up(self):
             logs = super().evaluate(
                 *(x, y, batch_size, verbose, sample_weight),
                 *(steps, callbacks, return_dict),

@@ -1,5 +1,6 @@
 """Soft targets that a step cannot train on: masked, counted and reported."""
 
+import contextlib
 import warnings
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend import is_free_to_read
+from keras_distill.backend import keeping_variables
 from keras_distill.backend import sum_over_replicas
 from keras_distill.backend.keras_compat import is_sparse
 from keras_distill.losses.distillation_loss import OTHER_TARGETS
@@ -121,6 +123,17 @@ class StepCheck:
         report = ops.convert_to_numpy(ops.convert_to_tensor(self.report))
         return float(report[_TEACHER if who == "teacher" else _STUDENT])
 
+    @contextlib.contextmanager
+    def cleaning_up(self, model):
+        """Restores variables and starts a new report if an error escapes."""
+        try:
+            with keeping_variables(model):
+                yield
+        except BaseException:
+            self._unread = None
+            self.report.assign(self._make_initial_report())
+            raise
+
     def keep(self, report) -> None:
         """Keeps the report of a step."""
         if self._unread is None:
@@ -135,14 +148,17 @@ class StepCheck:
     def finish(self) -> None:
         """Reads the report of the last step, and waits for it."""
         self._unread = None
-        self.read(ops.convert_to_tensor(self.report))
+        try:
+            self.read(ops.convert_to_tensor(self.report))
+        except ValueError:
+            self.reset()
+            raise
 
     def read(self, report) -> None:
         """Raises a `ValueError` or warns if the report has a reason."""
         # A copy: PyTorch shares the memory of the variable.
         report = np.array(ops.convert_to_numpy(report)).reshape(-1, 6)[0]
         if report[_ROWS]:
-            self.reset()
             raise ValueError(
                 "The soft targets are not finite in batch "
                 f"{int(report[_BATCHES])} of this epoch (the first is 1): they "
@@ -154,7 +170,6 @@ class StepCheck:
                 "-1e9."
             )
         if report[DO_NOT_SERVE]:
-            self.reset()
             raise ValueError(
                 f"{OTHER_TARGETS}. The mass outside of the top k classes and "
                 "the mean of an ensemble cannot be computed for another "
@@ -163,7 +178,6 @@ class StepCheck:
                 "temperatures and classes of a store."
             )
         if report[NO_LABELS]:
-            self.reset()
             raise ValueError(NEEDS_LABELS)
         if not self._warned:
             self._warned = True

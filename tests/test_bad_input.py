@@ -727,3 +727,26 @@ def test_a_validation_of_nothing_is_refused_first(validation, regularizer):
         X, Y, validation_data=validation_data, verbose=0
     ).history
     assert "val_soft_loss" in history
+
+
+@pytest.mark.compiled
+def test_training_continues_after_an_error():
+    """In `fit` and in `train_on_batch`."""
+    distiller = Distiller(student=model(), teacher=model())
+    distiller.compile("adam")
+    bad = X.copy()
+    bad[2, 0] = np.nan
+    arguments = {
+        "batch_size": 4,
+        "shuffle": False,
+        "verbose": 0,
+        "cache": False,
+    }
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not finite in batch 1"):
+            distiller.fit(bad, **arguments)
+        distiller.train_on_batch(X)
+        with pytest.raises(ValueError, match="not finite"):
+            distiller.train_on_batch(bad)
+        distiller.train_on_batch(X)
+        distiller.fit(X, **arguments)
