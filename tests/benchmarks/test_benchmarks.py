@@ -461,3 +461,36 @@ def test_counts_are_positive(load, name, options, capsys):
 def test_judge(load, values, verdict):
     measure = load("_measure")
     assert measure.judge(measure.summarize(values), 1.0) == verdict
+
+
+def test_overhead(load, tmp_path, capsys):
+    path = tmp_path / "overhead.json"
+    overhead = load("overhead")
+    results = overhead.main(
+        ["--rounds=2", "--steps=3", "--batch-size=4", f"--output={path}"]
+    )
+
+    time = results["time"]
+    check_samples(time["samples"], overhead.LABELS, rounds=2, steps=3)
+    check_summaries(time, overhead.LABELS, SECONDS)
+    for name, above in {
+        "b / a": "cached",
+        "c / a": "on_the_fly",
+        "d / a": "keras_distillation",
+    }.items():
+        check_quotient(time, name, above, "student", SECONDS)
+    check_json(path, results, capsys)
+
+
+def test_calls(load, capsys):
+    counts = load("calls").main(["--list"])
+
+    *listed, summary = capsys.readouterr().out.splitlines()
+    modules = [line.split()[0] for line in listed]
+    assert counts["calls"] == len(listed)
+    assert counts["modules"] == len(set(modules))
+    assert f"{counts['calls']} calls" in summary
+    # A step that anyone can follow.
+    assert counts["calls"] <= 90
+    assert counts["modules"] <= 10
+    assert counts["changes of module"] <= 45
