@@ -242,7 +242,7 @@ class Objective:
                     check.inspect("teacher", raw, loss.axis)
             serves = target.serves(temperature, logits.shape[loss.axis])
             value = loss.reduce(
-                loss.compute(target, logits, temperature),
+                loss.compute_values(target, logits, temperature),
                 weights[output],
                 student.mask[output],
             )

@@ -1,6 +1,7 @@
 """The cost of a model: parameters, bytes, MACs and latency."""
 
 import math
+import re
 import time
 
 import keras
@@ -85,4 +86,6 @@ def _run(function, batch) -> None:
 
 
 def _count_bits(dtype: str) -> int:
-    return int("".join(filter(str.isdigit, dtype)) or 8)
+    """Returns 8 for "float8_e4m3fn" and for "bool"."""
+    match = re.search(r"\d+", dtype)
+    return int(match[0]) if match else 8

@@ -154,11 +154,11 @@ class DistillationLoss(keras.losses.Loss):
         temperature = None
         if self._temperature is not None:
             temperature = self._temperature.read()
-        values = self.compute(targets, y_pred, temperature)
+        values = self.compute_values(targets, y_pred, temperature)
         num_classes = y_pred.shape[self.axis]
         return require_served(targets.serves(temperature, num_classes), values)
 
-    def compute(self, targets, student_logits, temperature=None):
+    def compute_values(self, targets, student_logits, temperature=None):
         """Returns the loss of each sample of `Targets` that serve it.
 
         Args:

@@ -107,6 +107,28 @@ def test_bytes_of_a_quantized_model():
     assert cost.count_bytes(model) == expected
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        ("bool", 1),
+        ("int8", 1),
+        ("bfloat16", 2),
+        pytest.param(
+            *("float8_e4m3fn", 1),
+            marks=pytest.mark.skipif(
+                keras.backend.backend() == "tensorflow",
+                reason="TensorFlow makes no zeros of this dtype.",
+            ),
+        ),
+    ],
+)
+def test_bytes_of_a_dtype(dtype, size):
+    dense = layers.Dense(5)
+    dense.add_weight((8,), "zeros", dtype, trainable=False)
+    model = sequential((6,), dense)
+    assert cost.count_bytes(model) == 35 * 4 + 8 * size
+
+
 def test_latency_of_equal_batches():
     """Each model is called with a batch of the size asked for."""
     sizes = {"a": set(), "b": set()}
