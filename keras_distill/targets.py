@@ -120,7 +120,7 @@ class DenseTargets(typing.NamedTuple):
         return _are_finite(self.logits)
 
     def mask(self, rows):
-        return DenseTargets(mask_rows(self.logits, rows))
+        return self._replace(logits=mask_rows(self.logits, rows))
 
 
 class OutputTargets(typing.NamedTuple):

@@ -12,9 +12,8 @@ from keras_distill.evaluation.scores import score_batches
 from keras_distill.evaluation.statistics import run_mcnemar_test
 from keras_distill.evaluation.tables import COST_COLUMNS
 from keras_distill.evaluation.tables import SCORE_COLUMNS
+from keras_distill.evaluation.tables import Table
 from keras_distill.evaluation.tables import format_interval
-from keras_distill.evaluation.tables import format_markdown
-from keras_distill.evaluation.tables import format_table
 from keras_distill.evaluation.tables import join_columns
 from keras_distill.forward import serves_softer
 from keras_distill.inference import compile_logits
@@ -61,7 +60,7 @@ class ModelReport(typing.NamedTuple):
     latency: dict[int, float]
 
 
-class Comparison:
+class Comparison(Table):
     """The result of `compare`. Print it to see a table.
 
     Args:
@@ -158,10 +157,6 @@ class Comparison:
             }
         return pd.DataFrame.from_dict(rows, orient="index")
 
-    def to_markdown(self):
-        """Returns the table in Markdown."""
-        return format_markdown(self._format_rows())
-
     def plot(self, ax=None):
         """Plots the accuracy of each model against its size.
 
@@ -179,17 +174,7 @@ class Comparison:
 
         return plots.accuracy_against_size(self, ax)
 
-    def __str__(self):
-        return format_table(self._format_rows())
-
-    # A notebook without Markdown and the interactive prompt show this.
-    __repr__ = __str__
-
-    def _repr_markdown_(self):
-        return self.to_markdown()
-
     def _format_rows(self):
-        """Returns the rows of the table."""
         models = list(self.models.values())
         columns = []
         for heading, field, form in (*COST_COLUMNS, *SCORE_COLUMNS):

@@ -2,13 +2,12 @@
 
 from keras_distill.evaluation.comparison import Comparison
 from keras_distill.evaluation.tables import SCORE_COLUMNS
-from keras_distill.evaluation.tables import format_markdown
+from keras_distill.evaluation.tables import Table
 from keras_distill.evaluation.tables import format_range
-from keras_distill.evaluation.tables import format_table
 from keras_distill.evaluation.tables import join_columns
 
 
-class ComparisonSummary:
+class ComparisonSummary(Table):
     """The result of `summarize`. Print it to see a table.
 
     Args:
@@ -28,20 +27,7 @@ class ComparisonSummary:
             for name, fields in self.values.items()
         }
 
-    def to_markdown(self):
-        """Returns the table in Markdown."""
-        return format_markdown(self._format_rows())
-
-    def __str__(self):
-        return format_table(self._format_rows())
-
-    __repr__ = __str__
-
-    def _repr_markdown_(self):
-        return self.to_markdown()
-
     def _format_rows(self):
-        """Returns the rows of the table."""
         columns = []
         for heading, field, form in SCORE_COLUMNS:
             seeds = [fields[field] for fields in self.values.values()]

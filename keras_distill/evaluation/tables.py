@@ -1,4 +1,4 @@
-"""Formats the cells of a table, and tables as text and Markdown."""
+"""Tables as text and Markdown, and the formats of their cells."""
 
 import math
 import typing
@@ -87,3 +87,24 @@ def format_markdown(rows: typing.Sequence[typing.Sequence[str]]) -> str:
     return "\n".join(
         f"| {' | '.join(cells)} |" for cells in (heading, rule, *body)
     )
+
+
+class Table:
+    """Base class of results that print themselves as a table."""
+
+    def to_markdown(self):
+        """Returns the table in Markdown."""
+        return format_markdown(self._format_rows())
+
+    def __str__(self):
+        return format_table(self._format_rows())
+
+    # A notebook without Markdown and the interactive prompt show this.
+    __repr__ = __str__
+
+    def _repr_markdown_(self):
+        return self.to_markdown()
+
+    def _format_rows(self) -> list[tuple[str, ...]]:
+        """Returns the rows of the table."""
+        raise NotImplementedError
