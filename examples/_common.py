@@ -1,4 +1,4 @@
-"""What the examples share: to train, to measure, and to show the result."""
+"""Functions that the examples share: training, measuring, plotting."""
 
 import argparse
 import math

@@ -1,9 +1,10 @@
 """Soft targets: what a teacher predicts, in the forms that a loss can use.
 
-Each class below is the soft targets of one output for a batch. All of them have
-the methods of `Targets`, so that a loss, a metric or a store never asks which
-one it has. They are named tuples: every backend and every data pipeline slices
-them, stacks them and passes them into a compiled step.
+Each class below holds the soft targets of one output for a batch. They share
+the methods of `Targets`, so losses, metrics and stores need no `isinstance`.
+`OutputTargets` are the exception: call `to_logits` first. All of them are named
+tuples, which every backend and data pipeline can slice, stack and pass into a
+compiled step.
 """
 
 import typing

@@ -1,4 +1,4 @@
-"""What a backend does where its own module says nothing else."""
+"""Default implementations, for backends that do not override them."""
 
 import contextlib
 

@@ -1,1 +1,1 @@
-"""What enters `fit`, `evaluate` and `create`."""
+"""Data for `fit`, `evaluate` and `create`: checks, batches and the cache."""

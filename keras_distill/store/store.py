@@ -136,9 +136,10 @@ class SoftTargetStore:
                 `(x, y, sample_weight)`; or arrays: `x`, or a tuple of these.
             top_k: Number of logits to keep of each output, or `None` (the
                 default) for all.
-            dtype: `"float16"` (the default) or `"float32"`. Logits are stored
-                as differences to the largest one, so half precision has three
-                digits of the difference. A difference above 65504 is refused.
+            dtype: `"float16"` (the default) or `"float32"`. With float16, a
+                logit is stored as the difference to the largest one, with
+                three digits. A difference above 65504 raises an error. With
+                `top_k` it is stored as 65504 instead.
             temperatures: Tuple of the temperatures that losses can use. With
                 `top_k` it defaults to `(1.0, 4.0)`. For a teacher that is an
                 `Ensemble` with an arithmetic mean (or a list) it has exactly

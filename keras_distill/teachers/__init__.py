@@ -1,1 +1,1 @@
-"""Whatever gives logits for an input."""
+"""Teachers: models, functions and ensembles that return logits."""
