@@ -12,7 +12,7 @@ from keras_distill.forward import forward_served
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import to_logits
 from keras_distill.teachers.ensemble import Ensemble
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 
 def predict_logits(
@@ -57,11 +57,9 @@ def predict_logits(
     Raises:
         ValueError: If the model has several outputs, or there is no example.
     """
-    temperature = check_temperature("temperature", temperature)
+    temperature = check_positive("temperature", temperature)
     compute = compile_logits(model, from_logits, temperature)
-    # A list contains all inputs and no labels, as in `predict`.
-    data = (x,) if isinstance(x, list) else x
-    batches, length = to_batches(data, batch_size)
+    batches, length = to_batches(x, batch_size)
     logits = [
         ops.convert_to_numpy(compute(batch[0])[0])
         for batch in show_progress(batches, length, verbose)

@@ -26,6 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
 from keras_distill.data.elements import describe_inputs
+from keras_distill.data.elements import to_floatx
 from keras_distill.store import creation
 from keras_distill.store import shards
 from keras_distill.store.encoder import BATCH_SIZE
@@ -234,7 +235,7 @@ class _EncodeBatch(beam.DoFn):
         start = number * self._batch_size
         examples = dict(_check_numbers(elements, start))
         inputs = keras.tree.map_structure(
-            lambda *arrays: tf.convert_to_tensor(np.stack(arrays)),
+            lambda *arrays: tf.convert_to_tensor(to_floatx(np.stack(arrays))),
             *(
                 keras.tree.lists_to_tuples(examples[n])
                 for n in sorted(examples)
@@ -292,14 +293,22 @@ def _check_numbers(examples, start: int) -> list:
 def _write_shard(shard, configs, path):
     """Writes the records of a shard; returns its number and its entry."""
     number, parts = shard
-    record = RecordFormat.from_config(_check_equal(configs)).record
+    config = _check_equal(configs)
+    record = RecordFormat.from_config(config).record
+    expected = number * config["examples_per_shard"]
     with tempfile.TemporaryDirectory() as folder:
         local = pathlib.Path(folder)
         writer = shards.ShardWriter(local, number, record, worker=0)
-        for _, content in sorted(parts):
-            writer.write(np.frombuffer(content, record))
-        writer.commit()
-        entry = shards.read_entries(local)[number]
+        for first, content in sorted(parts):
+            if first != expected:
+                raise ValueError(
+                    "Expected one example for each number, from 0 on. "
+                    f"Received: no example of number {expected}"
+                )
+            records = np.frombuffer(content, record)
+            writer.write(records)
+            expected += len(records)
+        entry = writer.commit()
         _copy(local / entry["file"], path)
     return number, entry
 

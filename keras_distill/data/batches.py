@@ -1,11 +1,10 @@
 """Data of any kind that `fit` accepts, as batches to loop over."""
 
-import keras
-
 from keras_distill.backend import USES_TF_DATA
 from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.backend.keras_compat import get_data_adapter
 from keras_distill.backend.keras_compat import is_tf_dataset
+from keras_distill.data.elements import arrays_to_tuple
 from keras_distill.data.elements import is_endless
 from keras_distill.data.elements import to_tuple
 from keras_distill.validation import check_integer
@@ -18,7 +17,8 @@ def to_batches(data, batch_size=None, default_batch_size=_BATCH_SIZE):
     """Returns data of any kind as an iterable of batches.
 
     Args:
-        data: Arrays or a tuple of arrays, a `tf.data.Dataset`, a
+        data: Inputs as arrays (a list is several inputs), a tuple `(x, y)` or
+            `(x, y, sample_weight)` of arrays, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, or a generator of batches.
         batch_size: Integer for arrays and datasets of single examples.
         default_batch_size: The batch size without it.
@@ -50,7 +50,7 @@ def to_batches(data, batch_size=None, default_batch_size=_BATCH_SIZE):
         )
     if arrays:
         adapter = get_data_adapter(
-            *keras.utils.unpack_x_y_sample_weight(data),
+            *arrays_to_tuple(data),
             batch_size=batch_size or default_batch_size,
         )
     else:

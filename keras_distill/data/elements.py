@@ -16,6 +16,18 @@ def to_tuple(element) -> tuple:
     return (x,) if y is None else (x, y)
 
 
+def arrays_to_tuple(arrays) -> tuple:
+    """Returns arrays as one element. A list is several inputs, as in `fit`."""
+    return to_tuple((arrays,) if isinstance(arrays, list) else arrays)
+
+
+def to_floatx(array):
+    """Returns an array with the dtype that Keras gives it in `fit`."""
+    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    floatx = keras.config.floatx()
+    return array.astype(floatx, copy=False) if is_float else array
+
+
 def join_soft_targets(element, soft_targets) -> tuple:
     """Returns an element with soft targets beside its inputs."""
     x, *rest = to_tuple(element)

@@ -9,6 +9,7 @@ from keras_distill.backend.keras_compat import are_dense
 from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.backend.keras_compat import get_data_adapter
 from keras_distill.data.elements import FIT_BATCH_SIZE
+from keras_distill.data.elements import arrays_to_tuple
 from keras_distill.data.elements import is_endless
 from keras_distill.data.elements import refuse_soft_targets
 from keras_distill.data.elements import to_tuple
@@ -55,7 +56,7 @@ def to_examples(
             dataset, ranks, batch_size is None and augment is None
         )
     elif can_convert_arrays(data):
-        dataset = _slice_arrays(to_tuple(data))
+        dataset = _slice_arrays(arrays_to_tuple(data))
         batched = False
         batch_size = batch_size or default_batch_size
     else:

@@ -5,10 +5,12 @@ import numpy as np
 
 from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.data.elements import FIT_BATCH_SIZE
+from keras_distill.data.elements import arrays_to_tuple
 from keras_distill.data.elements import describe_inputs
 from keras_distill.data.elements import is_endless
 from keras_distill.data.elements import join_soft_targets
 from keras_distill.data.elements import refuse_soft_targets
+from keras_distill.data.elements import to_floatx
 from keras_distill.data.elements import to_tuple
 from keras_distill.store.fingerprints import fingerprint_examples
 from keras_distill.store.shards import raise_mismatch
@@ -104,7 +106,7 @@ class _Slices:
     def __getitem__(self, index):
         start = index * self._batch_size
         return keras.tree.map_structure(
-            lambda array: _to_floatx(array[start : start + self._batch_size]),
+            lambda array: to_floatx(array[start : start + self._batch_size]),
             self._arrays,
         )
 
@@ -113,12 +115,7 @@ def _to_sequence(data, batch_size):
     if batch_size is not None:
         check_integer("batch_size", batch_size, low=1)
     if can_convert_arrays(data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        arrays = keras.tree.map_structure(
-            np.asarray, keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        )
-        if not isinstance(arrays, tuple):
-            arrays = (arrays,)
+        arrays = keras.tree.map_structure(np.asarray, arrays_to_tuple(data))
         return _Slices(arrays, batch_size or FIT_BATCH_SIZE)
     if not isinstance(data, keras.utils.PyDataset):
         raise ValueError(
@@ -132,10 +129,3 @@ def _to_sequence(data, batch_size):
             f"Received: batch_size={batch_size}"
         )
     return data
-
-
-def _to_floatx(array):
-    """Returns an array with the dtype that Keras gives it in `fit`."""
-    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-    floatx = keras.config.floatx()
-    return array.astype(floatx, copy=False) if is_float else array

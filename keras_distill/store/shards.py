@@ -13,6 +13,7 @@ complete once its `.json` exists, whatever happens to the process.
 """
 
 import contextlib
+import errno
 import json
 import os
 
@@ -49,7 +50,7 @@ def raise_mismatch(number: int):
 def choose_shard_size(example_bytes: int, batch_size: int) -> int:
     """Returns the number of examples in a shard, whole batches if possible."""
     examples = min(_EXAMPLES_PER_SHARD, _BYTES_PER_SHARD // example_bytes)
-    return max(1, examples // batch_size) * batch_size
+    return examples // batch_size * batch_size or max(1, examples)
 
 
 def shard_path(folder, number: int):
@@ -149,8 +150,8 @@ class ShardWriter:
         with self._explain():
             self._file.write(records.tobytes())
 
-    def commit(self) -> None:
-        """Completes the shard and gives it its name."""
+    def commit(self) -> dict:
+        """Completes the shard, gives it its name, and returns its entry."""
         path = shard_path(self._folder, self._number)
         with self._explain():
             # NumPy leaves room in the header for the number of examples.
@@ -166,9 +167,12 @@ class ShardWriter:
                 "digest": _digest_file(self._partial),
             }
             os.replace(self._partial, path)
+            # After a power loss, there is no entry without its shard.
+            _sync_folder(self._folder)
             write_json(
                 entry_path(self._folder, self._number), entry, self._worker
             )
+        return entry
 
     def abandon(self) -> None:
         """Removes what was written, for example on a full disk."""
@@ -268,5 +272,9 @@ def _sync_folder(folder) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some mounted file systems cannot synchronize a folder.
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)

@@ -130,10 +130,10 @@ class SoftTargetStore:
                 with the same arguments, the work continues: the inputs of
                 existing shards are compared, and not labelled again.
             teacher: As in `Distiller`: a `keras.Model`, a callable, a list.
-            dataset: The transfer set: a `tf.data.Dataset` of batches or of
-                single examples, a `keras.utils.PyDataset` or generator of
-                batches, whose elements are `x`, `(x, y)` or
-                `(x, y, sample_weight)`; or arrays: `x`, or a tuple of these.
+            dataset: The transfer set: arrays, a `tf.data.Dataset` of batches or
+                single examples, or a `keras.utils.PyDataset` or generator of
+                batches. It contains `x`, `(x, y)` or `(x, y, sample_weight)`.
+                A list of arrays is several inputs.
             top_k: Number of logits to keep of each output, or `None` (the
                 default) for all.
             dtype: `"float16"` (the default) or `"float32"`. With float16, a
@@ -156,8 +156,7 @@ class SoftTargetStore:
                 from `seed`, an integer tensor of shape `(2,)` for
                 `tf.random.stateless_uniform`. It needs single examples or
                 arrays. Defaults to `None`.
-            seed: Integer from which the seeds of all views are derived.
-                Defaults to 0.
+            seed: Integer. The seeds of all views derive from it. Defaults to 0.
             shard: Tuple `(i, n)`: this process is worker i, from 0, of n that
                 write one store. Each goes through the whole dataset and labels
                 its part. Defaults to `(0, 1)`.

@@ -1,5 +1,7 @@
 """The inputs of a transfer set, in the order in which they are labelled."""
 
+import keras
+
 from keras_distill.backend import USES_TF_DATA
 from keras_distill.backend.keras_compat import are_dense
 from keras_distill.backend.keras_compat import can_convert_arrays
@@ -17,13 +19,12 @@ class TransferSet:
     `tf.data.Dataset` and for `augment`.
 
     Args:
-        dataset: The argument of `SoftTargetStore.create`, and so are the others
-            except `ranks`.
-        batch_size: See there.
+        dataset: As in `SoftTargetStore.create`.
+        batch_size: As in `SoftTargetStore.create`.
         ranks: Ranks of the teacher's inputs, or `None` if they are unknown.
-        views: See there.
-        augment: See there.
-        seed: See there.
+        views: As in `SoftTargetStore.create`.
+        augment: As in `SoftTargetStore.create`.
+        seed: As in `SoftTargetStore.create`.
     """
 
     def __init__(self, dataset, batch_size, ranks, views, augment, seed):
@@ -37,7 +38,6 @@ class TransferSet:
                 dataset, batch_size, ranks, augment, BATCH_SIZE
             )
             return
-        refuse_soft_targets(dataset)
         if not are_dense(dataset):
             raise ValueError(
                 "Expected inputs that are dense arrays. "
@@ -46,21 +46,24 @@ class TransferSet:
         self._batches, self._length = to_batches(
             dataset, batch_size, BATCH_SIZE
         )
+        self._count = None
         if can_convert_arrays(dataset):
-            # The last batch may be smaller.
-            self._length = None
+            self._count = len(keras.tree.flatten(dataset)[0])
 
     def count(self, first_batch_size: int):
         """Returns the number of examples in all views, or `None`."""
         if self._examples is not None:
             count = self._examples.count_examples(first_batch_size)
             return count and count * self._views
+        if self._count is not None:
+            return self._count
         return self._length and self._length * first_batch_size
 
     def __iter__(self):
         if self._examples is None:
-            for x, *_ in self._batches:
-                yield x, fingerprint_examples(x)
+            for element in self._batches:
+                refuse_soft_targets(element)
+                yield element[0], fingerprint_examples(element[0])
             return
         from keras_distill.store import joining
 

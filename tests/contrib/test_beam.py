@@ -182,6 +182,24 @@ def test_what_can_not_be_stored_is_refused(x, saved, tmp_path, spoil, message):
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("missing", [(31,), tuple(range(16, 32))])
+def test_missing_numbers_within_a_shard(x, saved, tmp_path, missing):
+    """The end of a batch, or a whole batch."""
+    examples = [(n, row) for n, row in enumerate(x) if n not in missing]
+    with pytest.raises(Exception, match=f"no example of number {missing[0]}"):
+        write(examples, tmp_path / "store", saved, batch_size=16)
+    assert not (tmp_path / "store" / "manifest.json").exists()
+
+
+def test_float64_examples(x, saved, tmp_path):
+    x = x.astype("float64")
+    write(enumerate(x), tmp_path / "beam", saved, batch_size=16)
+    create(tmp_path / "local", make_teacher(), x, batch_size=16)
+    assert read_files(tmp_path / "beam") == read_files(tmp_path / "local")
+    store = keras_distill.SoftTargetStore(tmp_path / "beam")
+    assert sum(1 for _ in store.attach(x, batch_size=32)) == 4
+
+
 def test_a_failed_pipeline_can_be_run_again(x, saved, tmp_path):
     how = {"batch_size": 16, "examples_per_shard": 16}
     examples = list(enumerate(x))

@@ -1,8 +1,10 @@
 """Soft targets on disk: what is stored, and that it meets its inputs again."""
 
+import errno
 import json
 import os
 import pickle
+import stat
 import subprocess
 import sys
 
@@ -1001,11 +1003,67 @@ def test_py_datasets_and_generators(tmp_path, data, make_model):
     assert [len(x.inputs) for x, _ in batches] == [8, 8, 6]
 
 
-def test_progress_is_shown(tmp_path, data, make_model, capsys):
+def test_list_of_inputs(tmp_path):
+    """A list is several inputs, as in `fit`."""
+    first, second = inputs(20), inputs(20, seed=1)
+    store = create(
+        tmp_path / "store", lambda x: x[0] + 2 * x[1], [first, second]
+    )
+    np.testing.assert_allclose(
+        store[:], first + 2 * second, rtol=2e-3, atol=4e-3
+    )
+    ((x, soft_targets),) = (
+        element for (element,) in store.attach([first, second], batch_size=20)
+    )
+    assert_equal(tuple(np.asarray(array) for array in x), (first, second))
+    np.testing.assert_array_equal(soft_targets, store[:])
+
+
+def test_dataset_with_soft_targets_is_refused(tmp_path):
+    x = inputs(8)
+
+    class Batches(keras.utils.PyDataset):
+        @property
+        def num_batches(self):
+            return 1
+
+        def __getitem__(self, index):
+            return (keras_distill.WithSoftTargets(x, x),)
+
+    with pytest.raises(ValueError, match="without soft targets"):
+        create(tmp_path / "store", lambda x: x, Batches())
+
+
+def test_a_folder_that_cannot_be_synchronized(tmp_path, monkeypatch):
+    """As on some mounted file systems."""
+    fsync = os.fsync
+
+    def fail(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    x = inputs(20)
+    store = create(tmp_path / "store", lambda x: x, x, dtype="float32")
+    np.testing.assert_array_equal(store[:], x)
+
+
+def test_progress_is_shown(tmp_path, data, make_model, capsys, monkeypatch):
     x, _ = data
+    totals = []
+    progress_bar = keras.utils.Progbar
+    monkeypatch.setattr(
+        keras.utils,
+        "Progbar",
+        lambda target, **options: (
+            totals.append(target) or progress_bar(target, **options)
+        ),
+    )
     SoftTargetStore.create(tmp_path / "store", make_model(seed=5), x)
     assert "22/22" in (shown := capsys.readouterr().out)
     assert "examples/s" in shown
+    assert totals == [22]
     create(tmp_path / "silent", make_model(seed=5), x)
     assert capsys.readouterr().out == ""
 
@@ -1022,6 +1080,22 @@ def test_records_of_a_hundred_thousand_classes():
         assert record.itemsize == size
         per_file = choose_shard_size(record.itemsize, 256)
         assert -(-(10**9) // per_file) == files
+
+
+@pytest.mark.parametrize(
+    ("example_bytes", "batch_size", "examples"),
+    [
+        (100, 256, 16384),
+        (100, 1000, 16000),
+        (2**20, 32, 64),
+        # A batch does not fit.
+        (2**23, 32, 8),
+        (2**30, 32, 1),
+    ],
+)
+def test_size_of_a_shard(example_bytes, batch_size, examples):
+    """Whole batches, and at most 64 MiB."""
+    assert choose_shard_size(example_bytes, batch_size) == examples
 
 
 @pytest.mark.backend(
