@@ -453,8 +453,8 @@ class Distiller(DistillationStep):
 
         Args:
             filepath: Where to write it.
-            format: As in `keras.Model.export`. `"onnx"` needs the packages
-                `onnx` and `tf2onnx`. Defaults to `"tf_saved_model"`.
+            format: As in `keras.Model.export`. Defaults to
+                `"tf_saved_model"`.
             **kwargs: More arguments of `keras.Model.export`.
 
         Raises:

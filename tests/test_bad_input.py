@@ -444,10 +444,6 @@ BAD_CALLS = {
         r"floating point outputs of each member.*of member 0",
     ),
     # Export.
-    "export_format": (
-        lambda: Distiller(student=model()).export("x", format="onx"),
-        r"Did you mean 'onnx'\?.*format='onx'",
-    ),
     "export_unbuilt": (
         lambda: Distiller(
             student=keras.Sequential([keras.layers.Dense(3)])

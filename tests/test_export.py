@@ -116,15 +116,8 @@ def test_onnx(distiller, data, tmp_path):
     )
 
 
-def test_onnx_without_its_packages(distiller, tmp_path, monkeypatch):
-    for package in ("onnx", "tf2onnx"):
-        monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=r"keras-distill\[onnx\]"):
-        distiller.export(tmp_path / "student.onnx", format="onnx")
-
-
 def test_unknown_format(distiller, tmp_path):
-    with pytest.raises(ValueError, match=r"Did you mean 'litert'"):
+    with pytest.raises(ValueError, match="lite_rt"):
         distiller.export(tmp_path / "student", format="lite_rt")
 
 
