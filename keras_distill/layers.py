@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 
 def mask_logits(logits, mask):
@@ -67,8 +67,8 @@ class TemperatureSoftmax(keras.layers.Softmax):
     def __init__(
         self, temperature=1.0, serving_temperature=1.0, axis=-1, **kwargs
     ):
-        self._temperature = check_temperature("temperature", temperature)
-        self._serving_temperature = check_temperature(
+        self._temperature = check_positive("temperature", temperature)
+        self._serving_temperature = check_positive(
             "serving_temperature", serving_temperature
         )
         super().__init__(axis=axis, **kwargs)

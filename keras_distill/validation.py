@@ -36,7 +36,7 @@ def check_number(
     return float(number)
 
 
-def check_temperature(argument: str, value) -> float:
+def check_positive(argument: str, value) -> float:
     """Returns `value` as a positive finite float."""
     return check_number(argument, value, low=0, low_allowed=False)
 
@@ -45,11 +45,13 @@ def check_integer(argument: str, value, *, low, high=math.inf) -> int:
     """Returns `value` as an int in a range."""
     valid = not isinstance(value, bool) and isinstance(value, numbers.Integral)
     if not valid or not low <= value <= high:
-        expected = (
-            f"at least {low}" if high == math.inf else f"from {low} to {high}"
-        )
+        expected = "an integer"
+        if high != math.inf:
+            expected += f", from {low} to {high}"
+        elif low != -math.inf:
+            expected += f", at least {low}"
         raise ValueError(
-            f"Expected `{argument}` to be an integer, {expected}. "
+            f"Expected `{argument}` to be {expected}. "
             f"Received: {argument}={value!r}"
         )
     return int(value)
@@ -82,7 +84,7 @@ def check_temperatures(temperatures) -> tuple[float, ...]:
             f"numbers. Received: temperatures={temperatures!r}"
         )
     checked = tuple(
-        check_temperature("temperatures", temperature)
+        check_positive("temperatures", temperature)
         for temperature in temperatures
     )
     if len(set(checked)) < len(checked):

@@ -148,7 +148,7 @@ def is_sparse(tensor) -> bool:
 
 
 def are_dense(arrays) -> bool:
-    """Whether all arrays of a structure have a number at each place."""
+    """Whether no array of a structure is sparse or ragged."""
     return not any(
         is_other(array)
         for array in keras.tree.flatten(arrays)
@@ -296,7 +296,6 @@ __all__ = [
     "find_dtype_policy",
     "find_loss_argument",
     "find_origin",
-    "first_batch",
     "flatten_layers",
     "forget_compile",
     "get_data_adapter",
@@ -313,7 +312,6 @@ __all__ = [
     "lacks_compiled_metrics",
     "list_compiled_results",
     "list_own_weights",
-    "model_supports_jit",
     "reduce_weighted_values",
     "set_direction",
     "set_keras_mask",

@@ -20,7 +20,7 @@ from keras_distill.inference import compile_logits
 from keras_distill.inference import show_progress
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.validation import check_integer
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 
 class ModelReport(typing.NamedTuple):
@@ -261,7 +261,7 @@ def compare(
     """
     _check_models(models)
     teacher = _find_teacher(teacher, models)
-    check_temperature("temperature", temperature)
+    check_positive("temperature", temperature)
     _check_latency_batch_sizes(latency_batch_sizes)
     if ignore_class is not None:
         check_integer("ignore_class", ignore_class, low=-math.inf)

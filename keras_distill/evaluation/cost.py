@@ -20,7 +20,7 @@ def count_parameters(model) -> int | None:
     """Counts all weights. Returns `None` for functions."""
     if not _has_known_weights(model):
         return None
-    return sum(math.prod(weight.shape) for weight in model.weights)
+    return model.count_params()
 
 
 def count_bytes(model) -> int | None:

@@ -13,7 +13,7 @@ from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_axis
 from keras_distill.validation import check_flag
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 OTHER_TARGETS = (
     "The soft targets do not hold at the temperature of the distillation loss "
@@ -126,7 +126,7 @@ class DistillationLoss(keras.losses.Loss):
     def temperature(self, value):
         if self._temperature is None:
             self._temperature = Hyperparameter(
-                "temperature", value, check_temperature
+                "temperature", value, check_positive
             )
         else:
             self._temperature.assign(value)

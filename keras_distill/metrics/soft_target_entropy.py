@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_distill.metrics.distillation_metric import DistillationMetric
 from keras_distill.targets import DenseTargets
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 
 def soft_target_entropy(logits, temperature=1.0, axis=-1):
@@ -73,7 +73,7 @@ class SoftTargetEntropy(DistillationMetric):
         dtype=None,
     ):
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
-        self._temperature = check_temperature("temperature", temperature)
+        self._temperature = check_positive("temperature", temperature)
 
     @property
     def temperature(self):

@@ -3,7 +3,7 @@ import keras
 from keras_distill.backend.keras_compat import set_direction
 from keras_distill.losses.soft_target_kl_divergence import kl_divergence
 from keras_distill.metrics.distillation_metric import DistillationMetric
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -60,7 +60,7 @@ class TeacherKLDivergence(DistillationMetric):
         dtype=None,
     ):
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
-        self._temperature = check_temperature("temperature", temperature)
+        self._temperature = check_positive("temperature", temperature)
         set_direction(self, "down")
 
     @property

@@ -1,3 +1,5 @@
+import itertools
+
 from keras_distill.plots.style import COLORS
 from keras_distill.plots.style import INK
 from keras_distill.plots.style import finish
@@ -41,7 +43,7 @@ def accuracy_against_size(report, ax=None):
         )
     ax = get_axes(ax)
     for (name, model), color in zip(
-        known.items(), COLORS * len(known), strict=False
+        known.items(), itertools.cycle(COLORS), strict=False
     ):
         lower, upper = model.accuracy_interval
         accuracy = 100 * model.accuracy

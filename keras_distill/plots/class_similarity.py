@@ -10,7 +10,7 @@ from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
 from keras_distill.plots.style import get_colormap
 from keras_distill.targets import soften
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 
 def mean_soft_targets(logits, labels, temperature):
@@ -69,7 +69,7 @@ def class_similarity(
     means = mean_soft_targets(
         logits,
         check_labels(labels, logits),
-        check_temperature("temperature", temperature),
+        check_positive("temperature", temperature),
     )
     # The large values on the diagonal would hide all other values.
     off_diagonal = np.ma.masked_invalid(

@@ -1,5 +1,5 @@
-from keras_distill.plots.series import check_positive
 from keras_distill.plots.series import draw_series
+from keras_distill.validation import check_positive
 
 
 def error_against_learning_rate(errors, ylabel="test errors", ax=None):

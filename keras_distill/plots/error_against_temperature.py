@@ -1,7 +1,7 @@
 import math
 
 from keras_distill.plots.series import draw_series
-from keras_distill.validation import check_temperature
+from keras_distill.validation import check_positive
 
 
 def error_against_temperature(errors, ylabel="test errors", ax=None):
@@ -53,4 +53,4 @@ def error_against_temperature(errors, ylabel="test errors", ax=None):
 def _check_temperature(argument: str, temperature) -> float:
     if temperature == math.inf:
         return temperature
-    return check_temperature(argument, temperature)
+    return check_positive(argument, temperature)

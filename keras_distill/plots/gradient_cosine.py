@@ -1,6 +1,6 @@
-from keras_distill.plots.series import check_positive
 from keras_distill.plots.series import draw_series
 from keras_distill.plots.style import FAINT
+from keras_distill.validation import check_positive
 
 
 def gradient_cosine(cosines, ax=None):

@@ -1,3 +1,5 @@
+import itertools
+
 from keras_distill.plots.style import COLORS
 from keras_distill.plots.style import INK
 from keras_distill.plots.style import finish
@@ -58,7 +60,7 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
             f"Received: {missing or list(quantities)}"
         )
     ax = get_axes(ax)
-    colors = iter(COLORS * 10)
+    colors = itertools.cycle(COLORS)
     for title, (run, epochs) in runs.items():
         for name in quantities:
             color = next(colors)

@@ -1,5 +1,6 @@
 """Plots of measurements over several seeds."""
 
+import itertools
 import math
 import numbers
 
@@ -35,7 +36,7 @@ def draw_series(argument, measurements, check, expected, xlabel, ylabel, ax):
     coordinates = _find_coordinates(positions)
     ax = get_axes(ax)
     for (name, line), color in zip(
-        series.items(), COLORS * (1 + len(series)), strict=False
+        series.items(), itertools.cycle(COLORS), strict=False
     ):
         present = [position for position in positions if position in line]
         x = [coordinates[position] for position in present]
@@ -61,11 +62,6 @@ def draw_series(argument, measurements, check, expected, xlabel, ylabel, ax):
     if len(series) > 1:
         ax.legend(frameon=False, labelcolor=INK)
     return finish(ax, None, xlabel, ylabel)
-
-
-def check_positive(argument: str, position) -> float:
-    """Returns a position as a float, or raises `ValueError`."""
-    return check_number(argument, position, low=0.0, low_allowed=False)
 
 
 def _find_coordinates(positions: list) -> dict:

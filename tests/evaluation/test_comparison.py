@@ -86,6 +86,27 @@ def test_figures(models, test_set, form):
             )
 
 
+def test_probabilities_and_bins(test_set):
+    x, y = test_set
+    z = x[:, :5]
+    # The model is right only where it is not confident.
+    confidence = softmax(z, axis=-1).max(axis=-1)
+    y = np.where(confidence < np.median(confidence), z.argmax(-1), y)
+    report = keras_distill.compare(
+        {"function": lambda x: keras.ops.softmax(x[:, :5])},
+        (x, y),
+        num_bins=5,
+        from_logits=False,
+        latency_batch_sizes=(),
+        verbose=0,
+    )
+    found = report.models["function"]
+    assert found.errors == np.sum(z.argmax(-1) != y)
+    expected = reference.calibration_error(y, z, 5)
+    assert found.expected_calibration_error == pytest.approx(expected, rel=1e-3)
+    assert abs(reference.calibration_error(y, z, 15) / expected - 1) > 0.01
+
+
 def test_mcnemar(models, test_set):
     x, y = test_set
     report = keras_distill.compare(
