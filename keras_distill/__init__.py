@@ -6,9 +6,9 @@ from keras_distill import metrics
 from keras_distill import plots
 from keras_distill.distiller import Distiller
 from keras_distill.evaluation.comparison import Comparison
+from keras_distill.evaluation.comparison import McNemarTest
 from keras_distill.evaluation.comparison import ModelReport
 from keras_distill.evaluation.comparison import compare
-from keras_distill.evaluation.statistics import McNemarTest
 from keras_distill.evaluation.summary import ComparisonSummary
 from keras_distill.evaluation.summary import summarize
 from keras_distill.hints import suggest_temperature

@@ -12,7 +12,8 @@ from keras import ops
 from keras_distill.backend.keras_compat import find_origin
 from keras_distill.forward import is_softmax
 from keras_distill.forward import is_softmax_function
-from keras_distill.inference import predict_logits
+from keras_distill.inference import predict_finite_rows
+from keras_distill.validation import check_integer
 from keras_distill.validation import check_number
 
 __all__ = ["match_class_prior", "shift_class_bias"]
@@ -117,21 +118,8 @@ def match_class_prior(
     from scipy.special import logsumexp
     from scipy.special import softmax
 
-    logits = predict_logits(
-        model, x, batch_size, from_logits=from_logits, verbose=verbose
-    )
-    logits = np.float64(logits).reshape(-1, logits.shape[-1])
-    if not np.isfinite(logits).all():
-        raise ValueError(
-            "Expected a model with finite logits. Received: NaN or infinity "
-            f"from {model!r}"
-        )
+    logits = predict_finite_rows(model, x, batch_size, from_logits, verbose)
     classes = logits.shape[-1]
-    if classes < 2:
-        raise ValueError(
-            "Expected a model with logits for two or more classes. "
-            f"Received: {classes} from {model!r}"
-        )
     prior = _check_prior(prior, classes)
 
     def evaluate(shifts):
@@ -173,14 +161,16 @@ def _find_output_layer(model):
                 f"Received: {layer!r}"
             )
         layer, inputs = find_origin(layer.outputs[0])
-        while _is_activation(layer):
+        while is_softmax(layer) or (
+            isinstance(layer, keras.layers.Activation)
+            and _is_linear_or_softmax(layer.activation)
+        ):
             layer, inputs = find_origin(inputs[0])
     bias = getattr(layer, "bias", None)
-    activation = getattr(layer, "activation", None)
     if (
         bias is None
         or len(bias.shape) != 1
-        or not _is_linear_or_softmax(activation)
+        or not _is_linear_or_softmax(getattr(layer, "activation", None))
     ):
         raise ValueError(
             "Expected a model that ends in a layer with a bias for each class, "
@@ -189,14 +179,6 @@ def _find_output_layer(model):
             f"ends in {layer!r}"
         )
     return layer
-
-
-def _is_activation(layer) -> bool:
-    """Whether a layer is only a softmax or a linear activation."""
-    return is_softmax(layer) or (
-        isinstance(layer, keras.layers.Activation)
-        and _is_linear_or_softmax(layer.activation)
-    )
 
 
 def _is_linear_or_softmax(activation) -> bool:
@@ -215,15 +197,7 @@ def _to_array(shifts, classes: int):
         shifts = dict(enumerate(np.asarray(shifts).tolist()))
     array = np.zeros(classes)
     for label, shift in shifts.items():
-        if (
-            isinstance(label, bool)
-            or not isinstance(label, (int, np.integer))
-            or not 0 <= label < classes
-        ):
-            raise ValueError(
-                f"Expected the keys of `shifts` to be classes from 0 to "
-                f"{classes - 1}. Received: {label!r}"
-            )
+        check_integer("keys of shifts", label, low=0, high=classes - 1)
         array[label] = check_number("shifts", shift, low=-np.inf)
     return array
 
@@ -231,10 +205,7 @@ def _to_array(shifts, classes: int):
 def _check_prior(prior, classes: int):
     if prior is None:
         return np.full(classes, 1.0 / classes)
-    try:
-        frequencies = np.asarray(prior, "float64")
-    except (TypeError, ValueError):
-        frequencies = np.empty(0)
+    frequencies = np.asarray(prior, "float64")
     if (
         frequencies.shape != (classes,)
         or not np.all(frequencies > 0)

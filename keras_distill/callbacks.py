@@ -1,22 +1,12 @@
 import keras
 
 
-class LogHyperparameters(keras.callbacks.Callback):
-    """Adds `alpha` and `temperature` to the logs at the end of an epoch.
+class EndOfEpoch(keras.callbacks.Callback):
+    """Reads the report of the steps, and logs `alpha` and `temperature`.
 
-    `History`, `CSVLogger` and `TensorBoard` read them from the logs, like the
-    learning rate of a `LearningRateScheduler`.
-    """
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None:
-            logs.update(self.model.hyperparameters())
-
-
-class ReadReport(keras.callbacks.Callback):
-    """Raises an error at the end of an epoch with non-finite soft targets.
-
-    It has to run before the callbacks that save the weights of the epoch.
+    It has to run before the callbacks that save the weights of the epoch, and
+    before those that read the logs, as `History`, `CSVLogger` and `TensorBoard`
+    do.
     """
 
     def __init__(self, check):
@@ -25,20 +15,20 @@ class ReadReport(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._check.finish()
+        if logs is not None:
+            logs.update(self.model.hyperparameters())
 
 
-def prepend_callbacks(own: list, callbacks):
+def prepend_callback(own: keras.callbacks.Callback, callbacks):
     """Returns the argument `callbacks` of `fit` with `own` in front."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        # It may contain the own callbacks of an earlier `fit`.
-        types = tuple(map(type, own))
+        # It may contain the callback of an earlier `fit`.
         kept = [
             callback
             for callback in callbacks.callbacks
-            if not isinstance(callback, types)
+            if not isinstance(callback, type(own))
         ]
-        for callback in own:
-            callback.set_model(callbacks.model)
-        callbacks.callbacks[:] = [*own, *kept]
+        own.set_model(callbacks.model)
+        callbacks.callbacks[:] = [own, *kept]
         return callbacks
-    return [*own, *keras.tree.flatten(callbacks or [])]
+    return [own, *keras.tree.flatten(callbacks or [])]

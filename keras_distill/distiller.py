@@ -1,29 +1,29 @@
+import os
+
 import keras
 
+from keras_distill.backend.keras_compat import clear_compile
 from keras_distill.backend.keras_compat import find_dtype_policy
-from keras_distill.backend.keras_compat import forget_compile
 from keras_distill.backend.keras_compat import has_compiled_metrics
 from keras_distill.backend.keras_compat import lacks_compiled_metrics
 from keras_distill.backend.keras_compat import train_validation_split
-from keras_distill.callbacks import LogHyperparameters
-from keras_distill.callbacks import ReadReport
-from keras_distill.callbacks import prepend_callbacks
+from keras_distill.callbacks import EndOfEpoch
+from keras_distill.callbacks import prepend_callback
 from keras_distill.data.cache import should_cache
 from keras_distill.data.checks import check_hard_loss
 from keras_distill.data.checks import check_labels
 from keras_distill.data.checks import check_student
 from keras_distill.data.checks import check_validation
 from keras_distill.data.checks import ignores_labels
-from keras_distill.data.checks import join_soft_targets
 from keras_distill.data.checks import keep_weights
 from keras_distill.data.checks import normalize_validation
-from keras_distill.export import export_student
-from keras_distill.objective import DEFAULT_ALPHA
+from keras_distill.data.checks import parse_soft_targets
 from keras_distill.objective import Objective
 from keras_distill.objective import check_metrics
 from keras_distill.outputs import find_output_names
 from keras_distill.step import DistillationStep
 from keras_distill.step_check import StepCheck
+from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.supervision import Supervision
 
 
@@ -95,18 +95,9 @@ class Distiller(DistillationStep):
 
     Raises:
         TypeError: On positional arguments, which may swap the models.
-        ValueError: If an argument is of another kind, or the outputs of
-            student and teacher do not match.
+        ValueError: If `student` is not a `keras.Model`, `teacher` is none of
+            the above, or the outputs of student and teacher do not match.
     """
-
-    def __new__(cls, *args, **kwargs):
-        if args:
-            raise TypeError(
-                "`Distiller` takes keyword arguments only: "
-                "`Distiller(student=..., teacher=...)`. "
-                f"Received: {len(args)} positional argument(s)"
-            )
-        return super().__new__(cls, **kwargs)
 
     def __init__(self, *, student, teacher=None, name=None):
         check_student(student)
@@ -117,16 +108,16 @@ class Distiller(DistillationStep):
         self.student = student
         self._supervision = Supervision(student, teacher)
         self._objective = Objective(
-            "soft_target_crossentropy", None, DEFAULT_ALPHA, False, None
+            "soft_target_crossentropy", None, None, False, None
         )
         self._check = StepCheck()
         self.built = student.built
 
     @property
     def teacher(self):
-        """The teacher, which you can replace. A list becomes an `Ensemble`."""
+        """The teacher. You can replace it at any time."""
         teacher = self._supervision.teacher
-        return teacher and teacher.given
+        return teacher and teacher.original
 
     @teacher.setter
     def teacher(self, teacher):
@@ -165,7 +156,7 @@ class Distiller(DistillationStep):
         *,
         distillation_loss="soft_target_crossentropy",
         distillation_loss_weights=None,
-        alpha=DEFAULT_ALPHA,
+        alpha=None,
         loss_weights=None,
         metrics=None,
         weighted_metrics=None,
@@ -206,8 +197,8 @@ class Distiller(DistillationStep):
             distillation_loss_weights: Numbers in the structure of
                 `distillation_loss`. Defaults to `None`: 1 for each loss.
             alpha: Float in `[0, 1]`: the weight of the soft loss. The weight of
-                the hard loss is `1 - alpha`. With `loss=None` it is 1.
-                Defaults to `0.9`.
+                the hard loss is `1 - alpha`. Defaults to `None`, which means
+                0.9, or 1 with `loss=None`.
             loss_weights: As in `keras.Model.compile`, for the hard losses of
                 several outputs.
             metrics: As in `keras.Model.compile`.
@@ -215,10 +206,10 @@ class Distiller(DistillationStep):
             distillation_metrics: Metrics between teacher and student: a
                 `keras_distill.metrics.DistillationMetric` or its name, or a
                 list of these. For several outputs, as in `distillation_loss`.
-                In `fit` the metrics need no extra call
-                of the teacher. `evaluate` calls it once per batch. Its logs
-                then contain `soft_loss`, and `loss` (`val_loss` in `fit`) is
-                the whole objective. Defaults to `None`.
+                In `fit` the metrics need no extra call of the teacher.
+                `evaluate` calls the teacher once per batch. Its logs then
+                contain `soft_loss`, and `loss` (`val_loss` in `fit`) is the
+                whole objective. Defaults to `None`.
             run_eagerly: As in `keras.Model.compile`.
             steps_per_execution: As in `keras.Model.compile`.
             jit_compile: As in `keras.Model.compile`. With TensorFlow, `"auto"`
@@ -246,7 +237,7 @@ class Distiller(DistillationStep):
         self._auto_scale_loss = auto_scale_loss
         self._jit_is_auto = jit_compile == "auto" and not run_eagerly
         # Keras keeps the loss and metrics of a former `compile`.
-        forget_compile(self)
+        clear_compile(self)
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -339,7 +330,7 @@ class Distiller(DistillationStep):
                 class of the student, or soft targets are not finite.
         """
         self._assert_is_compiled("fit")
-        x = join_soft_targets(x, y, soft_targets)
+        x = parse_soft_targets(x, y, soft_targets)
         validation_data = normalize_validation(validation_data)
         if not self._objective.has_metrics:
             check_validation(
@@ -354,12 +345,13 @@ class Distiller(DistillationStep):
             check_labels(validation_data[1], self.loss, self.student)
         self._supervision.check_metrics(self._objective)
         self._supervision.cache.in_use = False
-        predictor = self._supervision.make_predictor(
-            self._objective, self._check
-        )
+        teacher = self._supervision.teacher
+        predictor = None
+        if teacher is not None:
+            predictor = TargetPredictor(teacher, self._objective, self._check)
         y, sample_weight = keep_weights(x, y, sample_weight)
         if should_cache(
-            cache, x, y, sample_weight, steps_per_epoch, self, predictor
+            cache, (x, y, sample_weight), steps_per_epoch, self, predictor
         ):
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = train_validation_split(
@@ -368,9 +360,7 @@ class Distiller(DistillationStep):
             x = self._supervision.cache.join(x, predictor, batch_size, verbose)
         if lacks_compiled_metrics(self):
             self.train_function = None
-        callbacks = prepend_callbacks(
-            [ReadReport(self._check), LogHyperparameters()], callbacks
-        )
+        callbacks = prepend_callback(EndOfEpoch(self._check), callbacks)
         with self._check.cleaning_up(self):
             # The order is that of `keras.Model.fit`.
             return super().fit(
@@ -387,6 +377,9 @@ class Distiller(DistillationStep):
             Dict of floats with `"alpha"` (if there is a hard loss) and
             `"temperature"` (with the name of the loss in front, if
             several losses have a temperature).
+
+        Raises:
+            ValueError: Before `compile`.
         """
         self._assert_is_compiled("hyperparameters")
         return self._objective.hyperparameters()
@@ -408,24 +401,26 @@ class Distiller(DistillationStep):
 
         Args:
             x: As in `keras.Model.evaluate`, or with soft targets as in `fit`.
-            y: As in `keras.Model.evaluate`, and so are the arguments up to
-                `return_dict`, and `**kwargs`.
-            batch_size: See there.
-            verbose: See there.
-            sample_weight: See there.
-            steps: See there.
-            callbacks: See there.
-            return_dict: See there.
+            y: As in `keras.Model.evaluate`.
+            batch_size: As in `keras.Model.evaluate`.
+            verbose: As in `keras.Model.evaluate`.
+            sample_weight: As in `keras.Model.evaluate`.
+            steps: As in `keras.Model.evaluate`.
+            callbacks: As in `keras.Model.evaluate`.
+            return_dict: As in `keras.Model.evaluate`.
             soft_targets: As in `fit`.
-            **kwargs: See there.
+            **kwargs: As in `keras.Model.evaluate`.
 
         Returns:
             The logs, as a list or dict.
+
+        Raises:
+            ValueError: As in `fit`.
         """
         self._assert_is_compiled("evaluate")
         # A validation begins before the end of an epoch.
         self._check.finish()
-        x = join_soft_targets(x, y, soft_targets)
+        x = parse_soft_targets(x, y, soft_targets)
         check_labels(y, self.loss, self.student)
         y, sample_weight = keep_weights(x, y, sample_weight)
         self._supervision.check_metrics(self._objective)
@@ -461,7 +456,14 @@ class Distiller(DistillationStep):
             ImportError: If the format needs a package that is not installed.
             ValueError: If the format is unknown, or the student is not built.
         """
-        export_student(self.student, filepath, format, **kwargs)
+        if not self.student.built:
+            raise ValueError(
+                "The student is not built and cannot be exported. Call `fit` "
+                "first, or call the student on a batch of inputs. "
+                f"Received: student={self.student!r}"
+            )
+        # For LiteRT, Keras 3.14 accepts only a string.
+        self.student.export(os.fspath(filepath), format=format, **kwargs)
 
     def get_config(self):
         return {

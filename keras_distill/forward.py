@@ -40,21 +40,9 @@ class Forward(typing.NamedTuple):
 
 
 def forward(model, inputs, training=False, layers=()) -> Forward:
-    """Runs a model once.
-
-    Args:
-        model: `keras.layers.Layer`, most often a `keras.Model`.
-        inputs: Inputs of the model.
-        training: Whether the model runs in training mode.
-        layers: Layers inside of the model whose outputs are returned as
-            features, by the name of the layer. If a layer runs several times,
-            its last output counts.
-    """
+    """Runs a model once, and returns the last outputs of some of its layers."""
     outputs, softmaxes, features = _record(model, inputs, training, layers)
-    if not keras.tree.is_nested(outputs):
-        flat = [outputs]
-    else:
-        flat = keras.tree.flatten(outputs)
+    flat = keras.tree.flatten(outputs)
     masks = tuple(map(get_keras_mask, flat))
     if not softmaxes:
         return Forward(outputs, (None,) * len(flat), features, masks)
@@ -65,20 +53,12 @@ def forward(model, inputs, training=False, layers=()) -> Forward:
             logits[position] = softmax.logits
             if softmax.serve is not None:
                 flat[position] = softmax.serve()
-    if keras.tree.is_nested(outputs):
-        outputs = keras.tree.pack_sequence_as(outputs, flat)
-    else:
-        (outputs,) = flat
+    outputs = keras.tree.pack_sequence_as(outputs, flat)
     return Forward(outputs, tuple(logits), features, masks)
 
 
 def forward_served(model, inputs):
-    """Runs a model with one output as it is served.
-
-    Returns:
-        The output, the logits whose softmax the model serves (or `None`), and
-        the Keras mask (or `None`).
-    """
+    """Returns output, logits and mask of a model with one output, as served."""
     output, softmaxes, _ = _record(model, inputs, False, ())
     softmax = _find(softmaxes, output)
     logits = softmax and softmax.logits
@@ -249,7 +229,7 @@ def _uninstall(owner, attribute, wrapper):
 
 
 class _RecordingSoftmax:
-    """A softmax function that notes its calls."""
+    """A softmax function that records its calls."""
 
     def __init__(self, layer, softmax):
         del layer
@@ -264,7 +244,7 @@ class _RecordingSoftmax:
 
 
 def _record_layer(layer, call):
-    """Returns the `call` of a softmax layer that notes its calls."""
+    """Returns the `call` of a softmax layer that records its calls."""
 
     def recording_call(inputs, *args, **kwargs):
         probabilities = call(inputs, *args, **kwargs)
@@ -288,7 +268,7 @@ def _record_layer(layer, call):
 
 
 def _record_feature(layer, call):
-    """Returns the `call` of a layer that notes its outputs."""
+    """Returns the `call` of a layer that records its outputs."""
 
     def recording_call(*args, **kwargs):
         outputs = call(*args, **kwargs)

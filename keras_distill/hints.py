@@ -1,17 +1,16 @@
 """Proposes starting values for hyperparameters."""
 
+import bisect
 import math
 
 import numpy as np
-from keras import ops
 
-from keras_distill.inference import predict_logits
-from keras_distill.metrics.soft_target_entropy import soft_target_entropy
+from keras_distill.inference import predict_finite_rows
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.validation import check_number
 
-_LOWEST, _HIGHEST = 1.0, 1000.0
-_PRECISION = 1e-3
+# In steps of 0.1 %.
+_TEMPERATURES = np.geomspace(1.0, 1000.0, 6913)
 
 
 def suggest_temperature(
@@ -60,6 +59,8 @@ def suggest_temperature(
             arithmetic `Ensemble` or has a single class, or a logit is not
             finite.
     """
+    from scipy import special
+
     share = check_number("share", share, low=0, high=1)
     if share in (0, 1):
         raise ValueError(
@@ -72,26 +73,16 @@ def suggest_temperature(
             "temperature. Pass a member of the ensemble. Received: an "
             "`Ensemble` with an arithmetic mean"
         )
-    logits = predict_logits(
-        teacher, x, batch_size, from_logits=from_logits, verbose=verbose
-    )
-    if logits.shape[-1] < 2 or not np.isfinite(logits).all():
-        raise ValueError(
-            "Expected a teacher with finite logits of two or more classes. "
-            f"Received: logits of shape {logits.shape}, with "
-            f"{np.sum(~np.isfinite(logits))} that are not finite"
-        )
-    target = share * math.log(logits.shape[-1])
+    logits = predict_finite_rows(teacher, x, batch_size, from_logits, verbose)
 
-    def is_too_low(temperature):
-        entropies = soft_target_entropy(logits, temperature)
-        return float(np.mean(ops.convert_to_numpy(entropies))) < target
+    def measure_entropy(temperature):
+        probabilities = special.softmax(logits / temperature, axis=-1)
+        return np.mean(special.entr(probabilities).sum(axis=-1))
 
     # The entropy never decreases with the temperature.
-    low, high = _LOWEST, _HIGHEST
-    if not is_too_low(low):
-        return low
-    while high / low > 1 + _PRECISION:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if is_too_low(middle) else (low, middle)
-    return float(f"{high:.3g}")
+    position = bisect.bisect_left(
+        _TEMPERATURES[:-1],
+        share * math.log(logits.shape[-1]),
+        key=measure_entropy,
+    )
+    return float(f"{_TEMPERATURES[position]:.3g}")

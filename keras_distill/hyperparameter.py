@@ -12,15 +12,9 @@ class Hyperparameter:
 
     A compiled step reads it from a non-trainable variable. The variable belongs
     to no layer: it is a part of the configuration and not of the weights.
-
-    Args:
-        name: Name of the argument that it holds, for error messages.
-        value: Initial value.
-        check: Function `(name, value) -> float` that returns the value, or
-            raises a `ValueError` if it is not allowed.
     """
 
-    def __init__(self, name, value, check):
+    def __init__(self, name: str, value: float, check: typing.Callable):
         self._name = name
         self._check = check
         self._value = check(name, value)

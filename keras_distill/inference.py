@@ -6,9 +6,11 @@ from keras import ops
 
 from keras_distill.backend import compile_inference
 from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.data.batches import to_batches
 from keras_distill.forward import forward
 from keras_distill.forward import forward_served
+from keras_distill.forward import serves_softer
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import to_logits
 from keras_distill.teachers.ensemble import Ensemble
@@ -58,10 +60,10 @@ def predict_logits(
         ValueError: If the model has several outputs, or there is no example.
     """
     temperature = check_positive("temperature", temperature)
-    compute = compile_logits(model, from_logits, temperature)
+    compute = compile_logits(model, from_logits, (temperature,))
     batches, length = to_batches(x, batch_size)
     logits = [
-        ops.convert_to_numpy(compute(batch[0])[0])
+        ops.convert_to_numpy(compute(batch[0])[0][0])
         for batch in show_progress(batches, length, verbose)
     ]
     if not logits:
@@ -69,11 +71,26 @@ def predict_logits(
     return np.concatenate(logits)
 
 
-def compile_logits(model, from_logits, temperature=1.0, served: bool = False):
+def predict_finite_rows(model, x, batch_size, from_logits, verbose):
+    """Returns finite logits of shape `(rows, classes)` in float64."""
+    logits = predict_logits(
+        model, x, batch_size, from_logits=from_logits, verbose=verbose
+    )
+    finite = np.isfinite(logits)
+    if logits.shape[-1] < 2 or not finite.all():
+        raise ValueError(
+            "Expected a model with finite logits for two or more classes. "
+            f"Received: logits of shape {logits.shape}, of which "
+            f"{np.sum(~finite)} are not finite"
+        )
+    return np.float64(logits).reshape(-1, logits.shape[-1])
+
+
+def compile_logits(model, from_logits, temperatures=(None,)):
     """Returns a compiled function `inputs -> (logits, Keras mask or None)`.
 
-    `served` divides the logits by the serving temperature of a
-    `TemperatureSoftmax` at the end of the model.
+    `logits` is a list with the logits of the model for each temperature. `None`
+    means the temperature at which the model is served.
     """
     if isinstance(model, type) or not callable(model):
         raise ValueError(
@@ -81,33 +98,27 @@ def compile_logits(model, from_logits, temperature=1.0, served: bool = False):
             f"Received: {model!r}"
         )
 
-    is_layer = isinstance(model, keras.layers.Layer)
-
     def compute(inputs):
-        if isinstance(model, Ensemble):
-            outputs = model.compute_logits(inputs, temperature)
-            logits, mask = outputs, get_keras_mask(outputs)
-        elif is_layer and served:
-            outputs, logits, mask = forward_served(model, inputs)
-        elif is_layer:
-            outputs, logits, _, mask = forward(model, inputs)
-            logits, mask = logits[0], mask[0]
-        else:
-            outputs = model(inputs)
-            logits, mask = None, get_keras_mask(outputs)
-        if keras.tree.is_nested(outputs):
-            raise ValueError(
-                "Expected a model with one output. Received: a model with "
-                f"{len(keras.tree.flatten(outputs))} outputs"
-            )
-        if logits is None:
-            logits = (
-                outputs if from_logits else to_logits(outputs, LOG_SMALLEST)
-            )
-        dtype = keras.backend.result_type(logits.dtype, "float32")
-        return ops.cast(logits, dtype), mask
+        known = model
+        if len(temperatures) > 1 and isinstance(model, Ensemble):
+            known = _run_members(model, inputs)
+        passes = [
+            _compute_logits(known, inputs, from_logits, temperature)
+            for temperature in temperatures
+        ]
+        _, mask = passes[0]
+        wide = keras.backend.result_type(passes[0][0].dtype, "float32")
+        return [ops.cast(logits, wide) for logits, _ in passes], mask
 
+    is_layer = isinstance(model, keras.layers.Layer)
     return compile_inference(compute, model.variables if is_layer else [])
+
+
+def depends_on_temperature(model) -> bool:
+    """Whether the logits of a model hold only at one temperature."""
+    if isinstance(model, Ensemble):
+        return model.averages_at_a_temperature
+    return isinstance(model, keras.layers.Layer) and serves_softer(model)
 
 
 def show_progress(batches, length, verbose):
@@ -116,9 +127,51 @@ def show_progress(batches, length, verbose):
         length, verbose=1 if verbose == "auto" else int(verbose)
     )
     done = 0
-    for batch in batches:
+    for done, batch in enumerate(batches, 1):
         yield batch
-        done += 1
         bar.update(done)
     if length is None:
         bar.update(done, finalize=True)
+
+
+def _compute_logits(model, inputs, from_logits, temperature):
+    """Returns the logits of a model with one output, and its Keras mask."""
+    logits = None
+    if isinstance(model, Ensemble):
+        outputs = logits = model.compute_logits(inputs, temperature or 1.0)
+        mask = get_keras_mask(outputs)
+    elif not isinstance(model, keras.layers.Layer):
+        outputs = model(inputs)
+        mask = get_keras_mask(outputs)
+    elif temperature is None:
+        outputs, logits, mask = forward_served(model, inputs)
+    else:
+        outputs, (logits, *_), _, (mask, *_) = forward(model, inputs)
+    if keras.tree.is_nested(outputs):
+        raise ValueError(
+            "Expected a model with one output. Received: a model with "
+            f"{len(keras.tree.flatten(outputs))} outputs"
+        )
+    if logits is None:
+        logits = outputs if from_logits else to_logits(outputs, LOG_SMALLEST)
+    return logits, mask
+
+
+def _run_members(ensemble, inputs):
+    """Returns an ensemble of functions that return the members' logits."""
+
+    def run(member):
+        if isinstance(member, Ensemble):
+            return _run_members(member, inputs)
+        logits, mask = _compute_logits(
+            member, inputs, ensemble.from_logits, temperature=1.0
+        )
+        set_keras_mask(logits, mask)
+        return lambda _: logits
+
+    return Ensemble(
+        list(map(run, ensemble.models)),
+        ensemble.combine,
+        ensemble.member_weights,
+        axis=ensemble.axis,
+    )

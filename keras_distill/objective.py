@@ -17,15 +17,15 @@ from keras_distill.losses import DistillationLoss
 from keras_distill.losses import get as get_loss
 from keras_distill.metrics import DistillationMetric
 from keras_distill.metrics import get as get_metric
+from keras_distill.outputs import broadcast_to_outputs
 from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
-from keras_distill.outputs import spread
-from keras_distill.step_check import DO_NOT_SERVE
-from keras_distill.targets import TARGET_TYPES
+from keras_distill.step_check import WRONG_TARGETS
+from keras_distill.targets import Targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_number
 
-DEFAULT_ALPHA = 0.9
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # The names that a `Distiller` logs itself.
 _RESERVED = ("loss", "soft_loss", "hard_loss", "alpha", "temperature")
 
@@ -45,16 +45,6 @@ class Objective:
     One distillation loss applies to every output. With one output, a list means
     several losses on it. With several outputs, a list or dict has an entry for
     each output: a loss, a list of losses, or `None`. Metrics work the same way.
-
-    Args:
-        losses: A `DistillationLoss`, its name, or a list or dict as above.
-        weights: Numbers in the same structure. `None` means 1 everywhere.
-        alpha: Weight of the soft loss.
-        has_hard_loss: Whether there is a hard loss as well.
-        metrics: A `DistillationMetric`, its name, or a list or dict as above.
-
-    Raises:
-        ValueError: If an argument of `compile` is wrong.
     """
 
     def __init__(self, losses, weights, alpha, has_hard_loss, metrics):
@@ -62,8 +52,8 @@ class Objective:
         self.weights = weights
         _check_losses(self.losses, losses)
         _check_weights(self.losses, weights)
-        if not has_hard_loss and alpha == DEFAULT_ALPHA:
-            alpha = 1.0
+        if alpha is None:
+            alpha = 0.9 if has_hard_loss else 1.0
         self.alpha = Hyperparameter(
             "alpha", alpha, _check_alpha if has_hard_loss else _check_only_soft
         )
@@ -75,7 +65,8 @@ class Objective:
         )
         self.terms: typing.Any = None
         self.output_names: typing.Any = None
-        self.metrics: list[list] = []
+        # Pairs of an output and a metric.
+        self.metrics: list[tuple] = []
         self.tracker: typing.Any = None
         self._listed_metrics: typing.Any = None
         # Before the first step, which cannot create them without a retrace.
@@ -92,8 +83,8 @@ class Objective:
         """Assigns losses and metrics to the outputs, once they are known."""
         if self.built or output_names is None:
             return
-        self.metrics = _spread_metrics(self.given_metrics, output_names)
-        listed = [metric for metrics in self.metrics for metric in metrics]
+        self.metrics = _assign_metrics(self.given_metrics, output_names)
+        listed = [metric for _, metric in self.metrics]
         _check_names(listed)
         self._listed_metrics = MetricsList(listed)
         terms = self.list_terms(output_names)
@@ -103,8 +94,10 @@ class Objective:
 
     def list_terms(self, output_names: list) -> list[Term]:
         """Lists every loss with its output and weight."""
-        losses = spread(self.losses, output_names, "distillation_loss")
-        weights = spread(
+        losses = broadcast_to_outputs(
+            self.losses, output_names, "distillation_loss"
+        )
+        weights = broadcast_to_outputs(
             self.weights, output_names, "distillation_loss_weights"
         )
         return [
@@ -122,7 +115,7 @@ class Objective:
         """Lists what Keras has to reset and to pass into a step."""
         if self.tracker is None:
             return []
-        metrics = [metric for metrics in self.metrics for metric in metrics]
+        metrics = (metric for _, metric in self.metrics)
         # Callbacks of Keras look for the direction of a metric in a list.
         return [self.tracker, *metrics, self._listed_metrics]
 
@@ -142,12 +135,11 @@ class Objective:
             if loss.temperature is not None
         )
 
-    def temperature_of_metrics(self) -> dict:
+    def metric_temperatures(self) -> dict:
         """Returns the temperatures of metrics, by the metrics' names."""
         return {
             metric.name: metric.temperature
-            for metrics in self.metrics
-            for metric in metrics
+            for _, metric in self.metrics
             if hasattr(metric, "temperature")
         }
 
@@ -164,45 +156,32 @@ class Objective:
             values[f"{name}_temperature"] = loss.temperature
         return values
 
-    def _find_names(self, outputs) -> list:
-        """Returns the names of a teacher's outputs."""
-        return self.output_names or name_outputs(outputs)
-
-    def ensemble_temperatures(self, outputs) -> list:
+    def ensemble_temperatures(self, outputs=None) -> list:
         """Returns the temperature at which to average each output."""
-        output_names = self._find_names(outputs)
-        by_output: list[dict] = [{} for _ in output_names]
-        for output, loss, *_ in self.list_terms(output_names):
-            if loss.temperature is not None:
-                by_output[output][loss.temperature] = loss.temperature_variable
-        for variables in by_output:
-            if len(variables) > 1:
-                raise ValueError(
-                    "An ensemble is averaged at the temperature of the "
-                    "distillation loss, so all losses of an output need the "
-                    f"same `temperature`. Received: {sorted(variables)}"
-                )
-        return [next(iter(each.values()), 1.0) for each in by_output]
-
-    def check_ensemble_temperatures(self) -> None:
-        """Refuses losses of one output that differ in their temperature."""
-        # A callback may have changed one of them.
-        if self.output_names is not None:
-            self.ensemble_temperatures(None)
+        temperatures = self._find_common(
+            "temperature", outputs, lambda loss: loss.temperature_variable
+        )
+        return [1.0 if found is None else found for found in temperatures]
 
     def ensemble_axes(self, outputs) -> list:
         """Returns the axis of the classes of each output, or `None`."""
-        output_names = self._find_names(outputs)
-        by_output: list[set] = [set() for _ in output_names]
+        return self._find_common("axis", outputs, lambda loss: loss.axis)
+
+    def _find_common(self, name: str, outputs, read) -> list:
+        """Returns what `read` gives for all losses of each output."""
+        output_names = self.output_names or name_outputs(outputs)
+        by_output: list[dict] = [{} for _ in output_names]
         for output, loss, *_ in self.list_terms(output_names):
-            by_output[output].add(loss.axis)
-        for axes in by_output:
-            if len(axes) > 1:
+            if getattr(loss, name) is not None:
+                by_output[output][getattr(loss, name)] = read(loss)
+        for values in by_output:
+            if len(values) > 1:
                 raise ValueError(
-                    "With several teachers all distillation losses of an "
-                    f"output need the same `axis`. Received: {sorted(axes)}"
+                    "With several teachers, all distillation losses of an "
+                    f"output need the same `{name}`. "
+                    f"Received: {sorted(values)}"
                 )
-        return [next(iter(axes), None) for axes in by_output]
+        return [next(iter(values.values()), None) for values in by_output]
 
     def teacher_from_logits(self) -> bool:
         """Returns the one `teacher_from_logits` of all losses."""
@@ -217,14 +196,7 @@ class Objective:
     # ---- Inside of a step
 
     def compute_soft_loss(self, by_output, student, sample_weight, check):
-        """Returns the sum of the terms, and each of them without its weight.
-
-        Args:
-            by_output: The `Targets` of each output.
-            student: `Forward` of the student.
-            sample_weight: Weights of the samples, or `None`.
-            check: `StepCheck`.
-        """
+        """Returns the sum of the terms, and a list of the unweighted terms."""
         outputs, targets, weights = _align(student, by_output, sample_weight)
         total: typing.Any = None
         values = []
@@ -240,16 +212,16 @@ class Objective:
                 raw = target.raw_outputs()
                 if raw is not None:
                     check.inspect("teacher", raw, loss.axis)
-            serves = target.serves(temperature, logits.shape[loss.axis])
+            valid = target.hold_at(temperature, logits.shape[loss.axis])
             value = loss.reduce(
                 loss.compute_values(target, logits, temperature),
                 weights[output],
                 student.mask[output],
             )
             value = ops.cast(value, keras.config.floatx())
-            if serves is not True:
-                check.note(DO_NOT_SERVE, ops.logical_not(serves))
-                value = ops.where(serves, value, 0.0)
+            if valid is not True:
+                check.flag(WRONG_TARGETS, ops.logical_not(valid))
+                value = ops.where(valid, value, 0.0)
             values.append(value)
             if weight != 1:
                 value = weight * value
@@ -259,27 +231,24 @@ class Objective:
     def update_metrics(self, by_output, student, sample_weight, check) -> None:
         """Adds a batch to the `distillation_metrics`."""
         outputs, targets, weights = _align(student, by_output, sample_weight)
-        for output, metrics in enumerate(self.metrics):
+        for output, metric in self.metrics:
             loss = self._find_loss(output)
-            for metric in metrics:
-                target, logits = targets[output], student.logits[output]
-                if metric.teacher_from_logits is None:
-                    target = target.to_logits(
-                        loss.teacher_from_logits, loss.teacher_log_zero
-                    )
-                if logits is None:
-                    logits = outputs[output]
-                    from_logits = metric.from_logits
-                    if from_logits is None:
-                        from_logits = loss.from_logits
-                    if not from_logits:
-                        logits = to_logits(logits, loss.student_log_zero)
-                serves = metric.is_served_by(target, logits.shape[metric.axis])
-                if serves is not True:
-                    check.note(DO_NOT_SERVE, ops.logical_not(serves))
-                metric.update(
-                    target, logits, weights[output], student.mask[output]
+            target, logits = targets[output], student.logits[output]
+            if metric.teacher_from_logits is None:
+                target = target.to_logits(
+                    loss.teacher_from_logits, loss.teacher_log_zero
                 )
+            if logits is None:
+                logits = outputs[output]
+                from_logits = metric.from_logits
+                if from_logits is None:
+                    from_logits = loss.from_logits
+                if not from_logits:
+                    logits = to_logits(logits, loss.student_log_zero)
+            valid = metric.are_valid_targets(target, logits.shape[metric.axis])
+            if valid is not True:
+                check.flag(WRONG_TARGETS, ops.logical_not(valid))
+            metric.update(target, logits, weights[output], student.mask[output])
 
     def results(self) -> dict:
         """Returns the present means, by their names in the logs."""
@@ -288,22 +257,19 @@ class Objective:
         logs = self.tracker.result()
         if not self.has_hard_loss:
             del logs["hard_loss"]
-        for metrics in self.metrics:
-            for metric in metrics:
-                logs[metric.name] = metric.result()
+        for _, metric in self.metrics:
+            logs[metric.name] = metric.result()
         return logs
 
-    def names_of_soft_targets(self) -> list:
+    def soft_target_log_names(self) -> list:
         """Returns the names in the logs that need soft targets."""
         if not self.built:
             return []
         names = [name for name in self.tracker.names if name != "hard_loss"]
-        return names + [
-            metric.name for metrics in self.metrics for metric in metrics
-        ]
+        return names + [metric.name for _, metric in self.metrics]
 
     def _find_loss(self, output):
-        """Returns the first loss of an output, or one that knows nothing."""
+        """Returns the first loss of an output, or one with default flags."""
         for term in self.terms:
             if term.output == output:
                 return term.loss
@@ -343,7 +309,7 @@ class LossTracker(keras.metrics.Metric):
 
 
 def check_metrics(*metrics) -> None:
-    """Refuses distillation metrics among those that get the labels."""
+    """Raises if a distillation metric is among those that get the labels."""
     for metric in keras.tree.flatten(metrics):
         if isinstance(metric, DistillationMetric):
             raise ValueError(
@@ -359,7 +325,7 @@ def _align(student: Forward, by_output, sample_weight):
     nested = keras.tree.is_nested(outputs) or keras.tree.is_nested(
         sample_weight
     )
-    if isinstance(by_output, TARGET_TYPES) and not nested:
+    if isinstance(by_output, Targets) and not nested:
         return [outputs], [by_output], [sample_weight]
     targets = flatten_like(outputs, soft_targets=by_output)
     if keras.tree.is_nested(sample_weight):
@@ -447,29 +413,32 @@ def _check_only_soft(argument, value) -> float:
     return alpha
 
 
-def _spread_metrics(given, output_names) -> list[list]:
-    """Returns the metrics of each output."""
-    by_output = [
-        [metric for metric in keras.tree.flatten(entry) if metric is not None]
-        for entry in spread(given, output_names, "distillation_metrics")
+def _assign_metrics(given, output_names) -> list[tuple]:
+    """Returns pairs of an output and a metric."""
+    entries = broadcast_to_outputs(given, output_names, "distillation_metrics")
+    pairs = [
+        (output, metric)
+        for output, entry in enumerate(entries)
+        for metric in keras.tree.flatten(entry)
+        if metric is not None
     ]
     if len(output_names) == 1:
-        return by_output
-    # Two outputs may have been given the same object.
+        return pairs
+    # Several outputs may have the same object.
     return [
-        [_copy(metric, f"{name}_{metric.name}") for metric in metrics]
-        for name, metrics in zip(output_names, by_output, strict=True)
+        (output, _copy(metric, f"{output_names[output]}_{metric.name}"))
+        for output, metric in pairs
     ]
 
 
 def _copy(metric, name):
+    """Returns a copy of a metric with another name."""
     config = metric.get_config()
+    parameters = inspect.signature(type(metric)).parameters.values()
     unknown = [
         parameter.name
-        for parameter in inspect.signature(type(metric)).parameters.values()
-        if parameter.kind
-        not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and parameter.name not in config
+        for parameter in parameters
+        if parameter.kind not in _VARIADIC and parameter.name not in config
     ]
     if unknown:
         raise ValueError(
@@ -486,6 +455,6 @@ def _check_names(metrics) -> None:
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
         raise ValueError(
-            "Expected `distillation_metrics` with names of their own: pass "
+            "Expected `distillation_metrics` with different names: pass "
             f"`name=...` to them. Received twice, or reserved: {repeated}"
         )

@@ -6,13 +6,7 @@ from keras_distill.targets import map_outputs
 
 
 def name_outputs(outputs, output_names=None) -> list:
-    """Returns a name for each output, in flat order.
-
-    Args:
-        outputs: One tensor, or a structure of tensors. The names of outputs in
-            a dict are its keys.
-        output_names: The names that the model itself gives, or `None`.
-    """
+    """Returns a name for each output, in flat order."""
     paths = [path for path, _ in keras.tree.flatten_with_path(outputs)]
     if not isinstance(outputs, dict):
         if output_names and len(output_names) == len(paths):
@@ -31,22 +25,8 @@ def find_output_names(model):
     return name_outputs(structure, getattr(model, "output_names", None))
 
 
-def spread(entries, output_names, argument):
-    """Returns the entry of an argument of `compile` for each output.
-
-    Args:
-        entries: One entry for all outputs; a dict with the names of outputs; or
-            a list with an entry for each output. With one output, a list is one
-            entry.
-        output_names: One name for each output, in flat order.
-        argument: Name of the argument, for error messages.
-
-    Returns:
-        List of one entry for each output, `None` where there is none.
-
-    Raises:
-        ValueError: If the entries do not fit the outputs.
-    """
+def broadcast_to_outputs(entries, output_names, argument):
+    """Returns the entry of an argument of `compile` for each output."""
     count = len(output_names)
     if isinstance(entries, dict):
         unknown = sorted(set(entries) - set(output_names))
@@ -68,15 +48,7 @@ def spread(entries, output_names, argument):
 
 
 def flatten_like(outputs, **named) -> list:
-    """Returns the parts of a structure in the flat order of the outputs.
-
-    Args:
-        outputs: The student's outputs.
-        **named: One structure of tensors or `Targets`, under its name.
-
-    Raises:
-        ValueError: If it does not have one entry for each output.
-    """
+    """Returns the parts of a structure in the flat order of the outputs."""
     ((name, structure),) = named.items()
     leaves = map_outputs(_Leaf, structure)
     if isinstance(leaves, _Leaf) and not keras.tree.is_nested(outputs):

@@ -13,7 +13,6 @@ import keras
 from keras import ops
 
 from keras_distill.backend import call_stateless_step
-from keras_distill.backend import is_distributed
 from keras_distill.backend import makes_variables_in_steps
 from keras_distill.backend import run_stateless_step
 from keras_distill.backend.keras_compat import TrainedModel
@@ -27,8 +26,8 @@ from keras_distill.backend.keras_compat import list_compiled_results
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.backend.keras_compat import sum_additional_losses
 from keras_distill.data.checks import Unlabelled
+from keras_distill.data.checks import check_not_packed
 from keras_distill.data.checks import mask_unlabelled
-from keras_distill.data.checks import refuse_packed
 from keras_distill.forward import Forward
 from keras_distill.forward import ends_linearly
 from keras_distill.forward import forward
@@ -151,11 +150,7 @@ class DistillationStep(TrainedModel):
         return WithSoftTargets(inputs, targets), y, sample_weight
 
     def _find_targets(self, x):
-        """Returns inputs and soft targets: from the data, or the teacher.
-
-        The soft targets are a structure of `Targets`; or `CheckedTargets`, if
-        they come from the cache; or `None`, if there are none.
-        """
+        """Returns inputs and soft targets, from the data or the teacher."""
         teacher = self._supervision.teacher
         if isinstance(x, WithSoftTargets):
             if isinstance(x.soft_targets, CheckedTargets):
@@ -178,20 +173,7 @@ class DistillationStep(TrainedModel):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        """Computes the loss that is minimized, and tracks its parts.
-
-        Args:
-            x: Inputs of the batch, with soft targets if there are any.
-            y: Labels, or `None`.
-            y_pred: What `call` returned.
-            sample_weight: Weights of the samples, or `None`.
-            training: Whether this is a training step.
-
-        Returns:
-            Scalar tensor:
-            `alpha * soft_loss + (1 - alpha) * hard_loss + regularization`,
-            or `hard_loss + regularization` without soft targets.
-        """
+        """Returns the loss that is minimized, and tracks its parts."""
         objective = self._objective
         losses = sum_additional_losses(self)
         soft = hard = None
@@ -210,7 +192,7 @@ class DistillationStep(TrainedModel):
                 alpha = ops.cast(objective.alpha_variable, soft.dtype)
                 hard_weight = 1.0 - alpha
                 if y is None and training:
-                    self._check.note(NO_LABELS, alpha < 1)
+                    self._check.flag(NO_LABELS, alpha < 1)
                     alpha = ops.where(alpha < 1, 0.0, alpha)
                 losses.append(alpha * soft)
         if y is not None and objective.has_hard_loss:
@@ -225,18 +207,7 @@ class DistillationStep(TrainedModel):
         return functools.reduce(ops.add, losses) if losses else ops.zeros(())
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Updates the metrics and returns the logs of the batch.
-
-        Args:
-            x: Inputs of the batch, with soft targets if there are any.
-            y: Labels, or `None`.
-            y_pred: What `call` returned.
-            sample_weight: Weights of the samples, or `None`.
-
-        Returns:
-            Dict with what this batch has: without labels there is no hard loss
-            and no metric, and without soft targets no soft loss.
-        """
+        """Updates the metrics, and returns the logs that this batch has."""
         objective = self._objective
         outputs, absent = y_pred, set()
         if isinstance(y_pred, Forward):
@@ -246,15 +217,12 @@ class DistillationStep(TrainedModel):
                     x.soft_targets.by_output, y_pred, sample_weight, self._check
                 )
         else:
-            absent.update(objective.names_of_soft_targets())
+            absent.update(objective.soft_target_log_names())
             if y is None or not objective.has_hard_loss:
                 absent.add("loss")
         if y is None:
             logs = self.get_metrics_result()
             absent.update(list_compiled_results(self), ["hard_loss"])
-            if objective.has_hard_loss and self.alpha < 1:
-                # Without the labels it is not the loss of `compile`.
-                absent.add("loss")
         else:
             if self._ignores_labels:
                 mask_unlabelled(y, outputs, self.loss, self.output_names)
@@ -301,7 +269,7 @@ class DistillationStep(TrainedModel):
             return
         super().make_train_function(force)
         self.train_function = functools.partial(
-            self._run_training, self.train_function
+            self._run_training, self.train_function, []
         )
 
     def make_test_function(self, force=False):
@@ -309,29 +277,40 @@ class DistillationStep(TrainedModel):
             return
         super().make_test_function(force)
         self.test_function = functools.partial(
-            self._run_compiled, self.test_function
+            self._run_compiled, self.test_function, []
         )
 
-    def _run_training(self, step, *args):
+    def _run_training(self, step, variables, *args):
         """Runs a compiled training step, if its soft targets still hold."""
         supervision = self._supervision
         if supervision.cache.in_use or supervision.averages:
             supervision.check(self._objective)
-        return self._run_compiled(step, *args)
+        return self._run_compiled(step, variables, *args)
 
-    def _run_compiled(self, step, *args):
+    def _run_compiled(self, step, variables, *args):
         """Runs a compiled step, and reads the reports of former steps."""
-        # Not after the step: Keras still has to take its result over.
+        # Before the step: after it, an error would lose the result.
         self._check.read_if_free()
         if call_stateless_step is None:
             result = logs = step(*args)
         else:
-            result, logs = call_stateless_step(self, step, args)
+            # Listed in the first step, because it takes long.
+            if not variables:
+                variables.extend(self.list_step_variables())
+            result, logs = call_stateless_step(step, args, variables)
         if _REPORT in logs:
             self._check.keep(logs.pop(_REPORT))
+        objective = self._objective
+        if (
+            objective.has_hard_loss
+            and "hard_loss" not in logs
+            and objective.alpha.value < 1
+        ):
+            # Without labels, this is not the loss of `compile`.
+            logs.pop("loss", None)
         return result
 
-    def step_inputs(self):
+    def list_step_variables(self):
         """Lists the variables that a step reads and Keras does not pass in."""
         own = {id(variable) for variable in self.variables}
         teacher = self._supervision.teacher
@@ -389,7 +368,6 @@ class DistillationStep(TrainedModel):
         if self._jit_is_auto:
             self.jit_compile = self.resolve_jit_compile()
         teacher = self._supervision.teacher
-        self._check.is_replicated = is_distributed(self)
         self._check.inspected = set()
         if not ends_linearly(self.student):
             self._check.inspected.add("student")
@@ -419,7 +397,9 @@ class DistillationStep(TrainedModel):
 
     def other_models(self):
         teacher = self._supervision.teacher
-        return [] if teacher is None else teacher.models()
+        if teacher is None or teacher.model is None:
+            return []
+        return [teacher.model]
 
     def _build_objective(self, outputs):
         """Builds the objective of a student whose outputs were unknown."""
@@ -439,17 +419,14 @@ def _unpack(data):
     if isinstance(y, Unlabelled):
         return x, None, sample_weight.parts
     if isinstance(y, dict):
-        refuse_packed(y)
+        check_not_packed(y)
     return x, y, sample_weight
 
 
 def _count_samples(x):
     """Returns the number of samples in a batch of inputs."""
     # An optional input may be `None`.
-    for part in keras.tree.flatten(x):
-        if part is not None:
-            return ops.shape(part)[0]
-    raise ValueError("Expected at least one input. Received: none")
+    return ops.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
 
 
 def _copy_weights(sample_weight):

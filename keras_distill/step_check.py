@@ -39,7 +39,7 @@ _FIXES = {
 # that is not finite, the number of such samples, whether soft targets do not
 # serve and whether labels are missing, and how far outputs are from
 # probabilities.
-_BATCHES, _ROWS, DO_NOT_SERVE, NO_LABELS, _TEACHER, _STUDENT = range(6)
+_BATCHES, _ROWS, WRONG_TARGETS, NO_LABELS, _TEACHER, _STUDENT = range(6)
 # A few rows tell logits from probabilities.
 _INSPECTED = 8
 
@@ -48,7 +48,7 @@ class StepCheck:
     """Masks, counts and reports soft targets that a step cannot train on.
 
     A compiled step cannot stop. It gives the samples in question no weight and
-    notes the first batch with such a sample in a report. The report is read
+    records the first batch with such a sample in a report. The report is read
     after the step where reading does not wait for a device, and at the latest
     at the end of the epoch.
     """
@@ -61,10 +61,8 @@ class StepCheck:
             aggregation="only_first_replica",
             name="report",
         )
-        # Whose outputs may be probabilities, as far as one can see.
+        # The models whose outputs may be probabilities.
         self.inspected = {"student", "teacher"}
-        # Whether a batch is split among replicas.
-        self.is_replicated = False
         self._warned = False
         # The oldest report that has not been read.
         self._unread = None
@@ -89,8 +87,7 @@ class StepCheck:
             finite = target.are_finite()
             rows = finite if rows is None else ops.logical_and(rows, finite)
         count = ops.sum(ops.cast(ops.logical_not(rows), "float32"))
-        if self.is_replicated:
-            count = sum_over_replicas(count)
+        count = sum_over_replicas(count)
         # The number of batches stays at the first that is not finite.
         none_before = ops.equal(self.report[_ROWS], 0)
         changes = [ops.cast(none_before, "float32"), count, 0.0, 0.0, 0.0, 0.0]
@@ -104,24 +101,25 @@ class StepCheck:
         targets = map_outputs(lambda target: target.mask(rows), targets)
         return WithSoftTargets(inputs, CheckedTargets(targets, rows))
 
-    def note(self, entry: int, wrong) -> None:
-        """Notes that something is wrong with a batch, if `wrong` is true."""
+    def flag(self, entry: int, wrong) -> None:
+        """Records that something is wrong with a batch, if `wrong` is true."""
         self.report.assign_add(_select(entry) * ops.cast(wrong, "float32"))
 
-    def inspect(self, who: str, outputs, axis: int) -> None:
-        """Notes how far a few rows of outputs are from probabilities."""
+    def inspect(self, role: str, outputs, axis: int) -> None:
+        """Records how far a few rows of outputs are from probabilities."""
         rows = ops.cast(outputs[:_INSPECTED], "float32")
         deviation = ops.abs(ops.sum(ops.abs(rows), axis=axis) - 1.0)
-        entry = _select(_TEACHER if who == "teacher" else _STUDENT)
+        entry = _select(_TEACHER if role == "teacher" else _STUDENT)
         report = ops.convert_to_tensor(self.report)
-        self.report.assign(report * (1.0 - entry) + entry * ops.max(deviation))
+        # The deviation may be NaN, so it must not be multiplied.
+        self.report.assign(ops.where(entry > 0, ops.max(deviation), report))
 
     # ---- Outside of steps
 
-    def deviation(self, who: str) -> float:
+    def deviation(self, role: str) -> float:
         """Returns how far inspected outputs are from probabilities."""
         report = ops.convert_to_numpy(ops.convert_to_tensor(self.report))
-        return float(report[_TEACHER if who == "teacher" else _STUDENT])
+        return float(report[_TEACHER if role == "teacher" else _STUDENT])
 
     @contextlib.contextmanager
     def cleaning_up(self, model):
@@ -162,19 +160,19 @@ class StepCheck:
             raise ValueError(
                 "The soft targets are not finite in batch "
                 f"{int(report[_BATCHES])} of this epoch (the first is 1): they "
-                "contain a NaN or an infinity. So far, "
-                f"{int(report[_ROWS])} samples of the epoch are like that. The "
-                "student was not trained on them. Look at the inputs of the "
+                "contain a NaN or an infinity. The student was not trained on "
+                f"these samples ({int(report[_ROWS])} so far). Look at the "
+                "inputs of the "
                 "batch. A teacher in float16 overflows above 65504. A teacher "
                 "that rules out classes has to use a finite logit, such as "
                 "-1e9."
             )
-        if report[DO_NOT_SERVE]:
+        if report[WRONG_TARGETS]:
             raise ValueError(
                 f"{OTHER_TARGETS}. The mass outside of the top k classes and "
                 "the mean of an ensemble cannot be computed for another "
-                "temperature: name it when you make the soft targets "
-                "(`temperatures=...`). `SoftTargetStore.info()` lists the "
+                "temperature: pass it as `temperatures=...` when you create "
+                "the soft targets. `SoftTargetStore.info()` lists the "
                 "temperatures and classes of a store."
             )
         if report[NO_LABELS]:
@@ -185,13 +183,13 @@ class StepCheck:
             warn_of_probabilities("student", report[_STUDENT], _FIXES)
 
 
-def warn_of_probabilities(who: str, deviation, fixes: dict) -> None:
+def warn_of_probabilities(role: str, deviation, fixes: dict) -> None:
     """Warns if outputs that should be logits look like probabilities."""
     if 0 <= float(deviation) < 1e-2:
         warnings.warn(
-            f"The {who}'s outputs look like probabilities (rows in [0, 1] that "
-            f"sum to 1), but are taken for logits. {fixes[who]}, or remove the "
-            f"softmax from the {who}.",
+            f"The {role}'s outputs look like probabilities (rows in [0, 1] "
+            f"that sum to 1), but are taken for logits. {fixes[role]}, or "
+            f"remove the softmax from the {role}.",
             stacklevel=2,
         )
 

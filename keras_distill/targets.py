@@ -2,11 +2,12 @@
 
 Each class below holds the soft targets of one output for a batch. They share
 the methods of `Targets`, so losses, metrics and stores need no `isinstance`.
-`OutputTargets` are the exception: call `to_logits` first. All of them are named
-tuples, which every backend and data pipeline can slice, stack and pass into a
-compiled step.
+Call `to_logits` first, because `OutputTargets` may be probabilities. All are
+named tuples, which every backend and data pipeline can slice, stack and pass
+into a compiled step.
 """
 
+import collections
 import typing
 
 import keras
@@ -47,110 +48,82 @@ class WithSoftTargets(typing.NamedTuple):
     soft_targets: typing.Any
 
 
-class Targets(typing.Protocol):
-    """What a loss, a metric or a training step asks of soft targets."""
+class Targets:
+    """Soft targets of one output. By default, the logits of all classes."""
+
+    __slots__ = ()
+    logits: typing.Any
+    _replace: typing.Callable
 
     def raw_outputs(self):
         """Returns outputs that may be logits or probabilities, or `None`."""
+        return None
 
-    def to_logits(self, from_logits, log_zero, dtype=None) -> "Targets":
+    def to_logits(self, from_logits: bool, log_zero: float, dtype=None):
         """Returns targets that hold logits, in a dtype if it is given."""
+        if dtype is None:
+            return self
+        return keras.tree.map_structure(
+            lambda x: ops.cast(x, dtype) if _is_float(x) else x, self
+        )
 
-    def check(self, student_shape, axis) -> None:
+    def check(self, student_shape: tuple, axis: int) -> None:
         """Raises a `ValueError` if a student of this shape cannot match."""
+        _check_shapes(self.logits.shape, student_shape, axis)
 
-    def serves(self, temperature, num_classes):
-        """Whether they hold at a temperature: `True`, or a boolean tensor.
+    def hold_at(self, temperature, num_classes: int):
+        """Whether they hold at a temperature: `True`, or a boolean tensor."""
+        return True
 
-        Without a temperature (`None`), an ensemble has to be averaged at 1.
-        """
-
-    def log_probabilities(self, temperature, axis):
+    def log_probabilities(self, temperature, axis: int):
         """Returns the logarithm of the teacher's softmax at a temperature."""
+        return log_softmax(self.logits, temperature, axis)
 
-    def project(self, student_logits, temperature, axis):
-        """Returns the same logarithms for the logits of a student."""
+    def project(self, student_logits, temperature, axis: int):
+        """Returns logits whose softmax the student has in its place."""
+        return soften(student_logits, temperature, axis)
 
     def all_logits(self):
         """Returns the logits of all classes."""
-
-    def most_likely(self, axis):
-        """Returns the teacher's most likely class of each sample."""
-
-    def are_finite(self):
-        """Returns, for each sample, whether all numbers are finite."""
-
-    def mask(self, rows) -> "Targets":
-        """Returns zeros for the samples where `rows` is False."""
-
-
-class DenseTargets(typing.NamedTuple):
-    """The logits of all classes, of shape `(batch, ..., classes)`."""
-
-    logits: typing.Any
-
-    def raw_outputs(self):
-        return None
-
-    def to_logits(self, from_logits, log_zero, dtype=None):
-        return (
-            self
-            if dtype is None
-            else DenseTargets(ops.cast(self.logits, dtype))
-        )
-
-    def check(self, student_shape, axis):
-        _check_shapes(self.logits.shape, student_shape, axis)
-
-    def serves(self, temperature, num_classes):
-        return True
-
-    def log_probabilities(self, temperature, axis):
-        return log_softmax(self.logits, temperature, axis)
-
-    def project(self, student_logits, temperature, axis):
-        return log_softmax(student_logits, temperature, axis)
-
-    def all_logits(self):
         return self.logits
 
-    def most_likely(self, axis):
+    def most_likely(self, axis: int):
+        """Returns the teacher's most likely class of each sample."""
         return ops.argmax(self.logits, axis=axis)
 
     def are_finite(self):
+        """Returns, for each sample, whether all numbers are finite."""
         return _are_finite(self.logits)
 
     def mask(self, rows):
+        """Returns zeros for the samples where `rows` is False."""
         return self._replace(logits=mask_rows(self.logits, rows))
 
 
-class OutputTargets(typing.NamedTuple):
+class DenseTargets(Targets, collections.namedtuple("DenseTargets", "logits")):
+    """The logits of all classes, of shape `(batch, ..., classes)`."""
+
+    __slots__ = ()
+
+
+class OutputTargets(Targets, collections.namedtuple("OutputTargets", "logits")):
     """Outputs of a teacher: logits or probabilities, which the loss knows."""
 
-    outputs: typing.Any
+    __slots__ = ()
 
     def raw_outputs(self):
-        return self.outputs
+        return self.logits
 
     def to_logits(self, from_logits, log_zero, dtype=None):
-        logits = self.outputs
+        logits = self.logits
         if not from_logits:
             logits = to_logits(logits, log_zero)
-        return DenseTargets(
-            logits if dtype is None else ops.cast(logits, dtype)
-        )
-
-    def serves(self, temperature, num_classes):
-        return True
-
-    def are_finite(self):
-        return _are_finite(self.outputs)
-
-    def mask(self, rows):
-        return OutputTargets(mask_rows(self.outputs, rows))
+        return DenseTargets(logits).to_logits(True, log_zero, dtype)
 
 
-class EnsembleTargets(typing.NamedTuple):
+class EnsembleTargets(
+    Targets, collections.namedtuple("EnsembleTargets", "logits temperatures")
+):
     """Logits of a mean of probabilities, which hold at one temperature only.
 
     Args:
@@ -158,47 +131,20 @@ class EnsembleTargets(typing.NamedTuple):
         temperatures: Float tensor of shape `(batch, 1)`: the temperature.
     """
 
-    logits: typing.Any
-    temperatures: typing.Any
+    __slots__ = ()
 
-    def raw_outputs(self):
-        return None
-
-    def to_logits(self, from_logits, log_zero, dtype=None):
-        if dtype is None:
-            return self
-        return EnsembleTargets(
-            ops.cast(self.logits, dtype), ops.cast(self.temperatures, dtype)
-        )
-
-    def check(self, student_shape, axis):
-        _check_shapes(self.logits.shape, student_shape, axis)
-
-    def serves(self, temperature, num_classes):
-        if temperature is None:
-            temperature = 1.0
+    def hold_at(self, temperature, num_classes):
+        # A loss without a temperature needs the mean at 1.
+        temperature = 1.0 if temperature is None else temperature
         return ops.all(_are_equal(self.temperatures, temperature))
 
-    def log_probabilities(self, temperature, axis):
-        return log_softmax(self.logits, temperature, axis)
 
-    def project(self, student_logits, temperature, axis):
-        return log_softmax(student_logits, temperature, axis)
-
-    def all_logits(self):
-        return self.logits
-
-    def most_likely(self, axis):
-        return ops.argmax(self.logits, axis=axis)
-
-    def are_finite(self):
-        return _are_finite(self.logits)
-
-    def mask(self, rows):
-        return self._replace(logits=mask_rows(self.logits, rows))
-
-
-class TopKTargets(typing.NamedTuple):
+class TopKTargets(
+    Targets,
+    collections.namedtuple(
+        "TopKTargets", "logits classes rest temperatures num_classes"
+    ),
+):
     """The k largest of a teacher's logits, and the mass of all other classes.
 
     With `v` the logits less the largest one, `K` the k classes, and `rest` for
@@ -246,25 +192,7 @@ class TopKTargets(typing.NamedTuple):
             classes. The same for all samples.
     """
 
-    logits: typing.Any
-    classes: typing.Any
-    rest: typing.Any
-    temperatures: typing.Any
-    num_classes: typing.Any
-
-    def raw_outputs(self):
-        return None
-
-    def to_logits(self, from_logits, log_zero, dtype=None):
-        if dtype is None:
-            return self
-        return TopKTargets(
-            ops.cast(self.logits, dtype),
-            ops.cast(self.classes, "int32"),
-            ops.cast(self.rest, dtype),
-            ops.cast(self.temperatures, dtype),
-            ops.cast(self.num_classes, "int32"),
-        )
+    __slots__ = ()
 
     def check(self, student_shape, axis):
         shape = tuple(self.logits.shape)
@@ -283,7 +211,7 @@ class TopKTargets(typing.NamedTuple):
                 f"and a student's of {tuple(student_shape)}"
             )
 
-    def serves(self, temperature, num_classes):
+    def hold_at(self, temperature, num_classes):
         if temperature is None:
             # No loss without a temperature accepts them.
             return True
@@ -302,10 +230,12 @@ class TopKTargets(typing.NamedTuple):
 
     def project(self, student_logits, temperature, axis):
         softened = soften(student_logits, temperature)
-        classes = ops.cast(self.classes, "int32")
+        # `hold_at` finds targets for more classes than the student has.
+        last = student_logits.shape[-1] - 1
+        classes = ops.minimum(ops.cast(self.classes, "int32"), last)
         rest = log_sum_exp_without(softened, classes)
         top = ops.take_along_axis(softened, classes, axis=-1)
-        return ops.log_softmax(ops.concatenate([top, rest], axis=-1))
+        return ops.concatenate([top, rest], axis=-1)
 
     def all_logits(self):
         raise ValueError(
@@ -315,7 +245,7 @@ class TopKTargets(typing.NamedTuple):
         )
 
     def most_likely(self, axis):
-        return self.classes[..., 0]
+        return ops.cast(self.classes[..., 0], "int32")
 
     def are_finite(self):
         return ops.logical_and(_are_finite(self.logits), _are_finite(self.rest))
@@ -379,28 +309,18 @@ def to_logits(probabilities, log_zero):
 
 def as_targets(soft_targets):
     """Returns the soft targets of one output as `Targets`."""
-    if isinstance(soft_targets, TARGET_TYPES):
+    if isinstance(soft_targets, Targets):
         return soft_targets
     return OutputTargets(_to_float_tensor(soft_targets))
 
 
 def map_outputs(function, soft_targets):
-    """Calls a function with the soft targets of each output.
-
-    Args:
-        function: Function of a tensor or `Targets`. It must not return `None`.
-        soft_targets: Structure of tensors or `Targets`.
-
-    Returns:
-        The results, in the structure of the outputs.
-    """
-    if isinstance(soft_targets, TARGET_TYPES):
+    """Calls a function with the soft targets of each output."""
+    if isinstance(soft_targets, Targets):
         return function(soft_targets)
 
     def visit(node):
-        is_output = isinstance(node, TARGET_TYPES) or not keras.tree.is_nested(
-            node
-        )
+        is_output = isinstance(node, Targets) or not keras.tree.is_nested(node)
         return function(node) if is_output else None
 
     return keras.tree.traverse(visit, soft_targets)
@@ -408,7 +328,7 @@ def map_outputs(function, soft_targets):
 
 def flatten_outputs(soft_targets) -> list:
     """Lists the soft targets of each output, in flat order."""
-    if isinstance(soft_targets, TARGET_TYPES):
+    if isinstance(soft_targets, Targets):
         return [soft_targets]
     flat: list = []
 
@@ -420,9 +340,6 @@ def flatten_outputs(soft_targets) -> list:
     return flat
 
 
-TARGET_TYPES = (DenseTargets, OutputTargets, EnsembleTargets, TopKTargets)
-
-
 def _to_float_tensor(outputs):
     outputs = ops.convert_to_tensor(outputs)
     dtype = keras.backend.standardize_dtype(outputs.dtype)
@@ -432,6 +349,12 @@ def _to_float_tensor(outputs):
             f"Received: dtype={dtype}. Are these labels or class ids?"
         )
     return outputs
+
+
+def _is_float(x) -> bool:
+    return keras.backend.is_float_dtype(
+        keras.backend.standardize_dtype(x.dtype)
+    )
 
 
 def _are_equal(temperatures, temperature):

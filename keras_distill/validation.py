@@ -41,7 +41,7 @@ def check_positive(argument: str, value) -> float:
     return check_number(argument, value, low=0, low_allowed=False)
 
 
-def check_integer(argument: str, value, *, low, high=math.inf) -> int:
+def check_integer(argument: str, value, *, low=-math.inf, high=math.inf) -> int:
     """Returns `value` as an int in a range."""
     valid = not isinstance(value, bool) and isinstance(value, numbers.Integral)
     if not valid or not low <= value <= high:
@@ -53,16 +53,6 @@ def check_integer(argument: str, value, *, low, high=math.inf) -> int:
         raise ValueError(
             f"Expected `{argument}` to be {expected}. "
             f"Received: {argument}={value!r}"
-        )
-    return int(value)
-
-
-def check_axis(value) -> int:
-    """Returns the argument `axis` as an int."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ValueError(
-            "Expected `axis` to be an integer, the axis of the classes. "
-            f"Received: axis={value!r}"
         )
     return int(value)
 
@@ -89,7 +79,7 @@ def check_temperatures(temperatures) -> tuple[float, ...]:
     )
     if len(set(checked)) < len(checked):
         raise ValueError(
-            "Expected each of `temperatures` once. "
+            "Expected `temperatures` to be different. "
             f"Received: temperatures={temperatures!r}"
         )
     return checked

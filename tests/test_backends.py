@@ -97,7 +97,7 @@ def test_the_program_does_not_grow_with_the_teacher(data):
         )
         batch = (x, y)
         if not as_constants:
-            values = [each.value for each in distiller.step_inputs()]
+            values = [each.value for each in distiller.list_step_variables()]
             batch = _Batch(batch, values)
         lowered = jax.jit(distiller.train_step).lower(state, batch)
         return len(lowered.as_text())

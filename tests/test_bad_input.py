@@ -65,6 +65,21 @@ def set_temperature(value):
     losses.SoftTargetCrossentropy().temperature = value
 
 
+def set_temperature_of_logit_matching():
+    losses.LogitMatching().temperature = 2.0
+
+
+def train_on_more_classes():
+    targets = keras_distill.top_k_targets(np.eye(12)[:, ::-1], k=2)
+    without_teacher(None, soft_targets=targets)
+
+
+def teach_with_itself():
+    student = model()
+    inner = keras_distill.Ensemble([student, model()])
+    Distiller(student=student, teacher=keras_distill.Ensemble([inner, model()]))
+
+
 def logits(shape):
     return np.zeros(shape, "float32")
 
@@ -99,6 +114,10 @@ BAD_CALLS = {
     "temperature_negative": (
         lambda: losses.SoftTargetKLDivergence(temperature=-2.0),
         r"greater than 0.*Received: temperature=-2.0",
+    ),
+    "temperature_of_a_loss_without_one": (
+        set_temperature_of_logit_matching,
+        r"no setter",
     ),
     "temperature_nan": (
         lambda: losses.SoftTargetCrossentropy(float("nan")),
@@ -165,10 +184,18 @@ BAD_CALLS = {
         lambda: losses.DistillationLoss()(logits((2, 3)), logits((2, 3))),
         r"has to implement `compare",
     ),
+    "top_k_of_more_classes": (
+        train_on_more_classes,
+        r"different number of classes than the student",
+    ),
     # The models.
+    "student_in_an_ensemble_within_the_teacher": (
+        teach_with_itself,
+        r"to be two models",
+    ),
     "swapped_positional_arguments": (
         lambda: Distiller(model(), model()),
-        r"keyword arguments only: `Distiller\(student=..., teacher=...\)`",
+        r"takes 1 positional argument",
     ),
     "no_student": (
         lambda: Distiller(teacher=model()),
@@ -243,10 +270,13 @@ BAD_CALLS = {
     ),
     "alpha_nan": (lambda: distill(alpha=np.nan), r"`alpha`.*alpha=nan"),
     "alpha_string": (lambda: distill(alpha="0.5"), r"`alpha`.*alpha='0.5'"),
-    "alpha_none": (lambda: distill(alpha=None), r"`alpha`.*alpha=None"),
     "alpha_without_hard_loss": (
         lambda: distill(loss=None, alpha=0.5),
         r"Without a hard loss.*`alpha` has to be 1. Received: alpha=0.5",
+    ),
+    "alpha_without_hard_loss_at_its_default": (
+        lambda: distill(loss=None, alpha=0.9),
+        r"Without a hard loss.*`alpha` has to be 1. Received: alpha=0.9",
     ),
     "alpha_set_outside": (lambda: set_alpha(2), r"`alpha`.*alpha=2"),
     "alpha_set_without_hard_loss": (
@@ -324,7 +354,7 @@ BAD_CALLS = {
                 losses.SoftTargetCrossentropy(4.0),
             ],
         ),
-        r"all losses of an output need the same `temperature`",
+        r"all distillation losses of an output need the same `temperature`",
     ),
     "unknown_optimizer": (
         lambda: distill(optimizer="adamm"),
@@ -726,9 +756,11 @@ def test_a_validation_of_nothing_is_refused_first(validation, regularizer):
 
 
 @pytest.mark.compiled
-def test_training_continues_after_an_error():
-    """In `fit` and in `train_on_batch`."""
-    distiller = Distiller(student=model(), teacher=model())
+@pytest.mark.parametrize("several", [False, True])
+def test_training_continues_after_an_error(several):
+    """In `fit` and in `train_on_batch`, for one teacher and for several."""
+    teacher = [model(), model()] if several else model()
+    distiller = Distiller(student=model(), teacher=teacher)
     distiller.compile("adam")
     bad = X.copy()
     bad[2, 0] = np.nan

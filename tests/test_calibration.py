@@ -1,4 +1,4 @@
-"""Class biases: shifted by hand, and found without labels."""
+"""`shift_class_bias` and `match_class_prior`."""
 
 import keras
 import numpy as np
@@ -80,10 +80,10 @@ def test_the_logits_are_shifted(name, tmp_path):
     tolerance = 1e-2 if name == "half" else 1e-5
     found = keras_distill.predict_logits(shifted, x, verbose=0)
     np.testing.assert_allclose(found, expected, atol=tolerance)
-    # The model itself stays as it is.
+    # The original model does not change.
     for now, then in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(now, then)
-    # What comes out is an ordinary model.
+    # The result is an ordinary model.
     shifted.save(tmp_path / "shifted.keras")
     again = keras.models.load_model(tmp_path / "shifted.keras")
     np.testing.assert_allclose(
@@ -93,7 +93,7 @@ def test_the_logits_are_shifted(name, tmp_path):
 
 @saved_model
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_shifted_can_be_served(name, tmp_path):
+def test_a_shifted_model_can_be_exported(name, tmp_path):
     import tensorflow as tf
 
     model = MODELS[name]()
@@ -141,14 +141,14 @@ def test_the_mean_probability_is_the_prior(scale, prior):
     )
 
 
-def test_a_known_shift_is_found():
-    """What was taken from a class comes back."""
+def test_a_known_shift_is_recovered():
+    """The shift equals the amount subtracted from the class."""
     rng = np.random.default_rng(0)
     logits = rng.normal(scale=2, size=(5000, CLASSES))
     prior = softmax(logits, -1).mean(0)
-    spoilt = logits - np.array([0, 0, 6.0, 0, 0])
+    changed = logits - np.array([0, 0, 6.0, 0, 0])
     shifts = calibration.match_class_prior(
-        lambda x: x, spoilt, prior, verbose=0
+        lambda x: x, changed, prior, verbose=0
     )
     np.testing.assert_allclose(shifts, [0, 0, 6, 0, 0], atol=1e-3)
 
@@ -189,16 +189,16 @@ def subclassed():
             {},
             "no other activation",
         ),
-        (MODELS["dense"], {5: 1.0}, "Received: 5"),
-        (MODELS["dense"], {"a": 1.0}, "Received: 'a'"),
+        (MODELS["dense"], {5: 1.0}, "keys of shifts=5"),
+        (MODELS["dense"], {"a": 1.0}, "keys of shifts='a'"),
         (MODELS["dense"], {1: np.nan}, "shifts=nan"),
-        (MODELS["dense"], {True: 1.0}, "Received: True"),
+        (MODELS["dense"], {True: 1.0}, "keys of shifts=True"),
         (MODELS["dense"], [1.0, 2.0], r"shifts=\[1.0, 2.0\]"),
         (MODELS["dense"], 3.5, "shifts=3.5"),
         (MODELS["dense"], None, "shifts=None"),
     ],
 )
-def test_what_can_not_be_shifted(make, shifts, message):
+def test_models_and_shifts_that_raise_an_error(make, shifts, message):
     with pytest.raises(ValueError, match=message):
         calibration.shift_class_bias(make(), shifts)
 
@@ -210,8 +210,6 @@ def test_what_can_not_be_shifted(make, shifts, message):
         [0.5, 0.5, 0, 0, 0],
         [1, 1, 1, 1, 1],
         [0.2] * 4 + [np.nan],
-        {3: 0.5},
-        "uniform",
     ],
 )
 def test_bad_prior(prior):
@@ -220,7 +218,14 @@ def test_bad_prior(prior):
         calibration.match_class_prior(MODELS["dense"](), x, prior, verbose=0)
 
 
-def test_frequencies_that_are_small_are_met():
+@pytest.mark.parametrize("prior", [{3: 0.5}, "uniform"])
+def test_prior_of_a_wrong_type(prior):
+    x = np.zeros((3, FEATURES), "float32")
+    with pytest.raises((TypeError, ValueError), match="float"):
+        calibration.match_class_prior(MODELS["dense"](), x, prior, verbose=0)
+
+
+def test_small_frequencies_are_matched():
     logits = np.random.default_rng(0).normal(size=(1000, CLASSES))
     prior = np.array([1e-7, 1e-6, 0.2, 0.3, 0.5])
     prior /= prior.sum()
@@ -233,7 +238,7 @@ def test_frequencies_that_are_small_are_met():
 
 
 def test_a_single_class_has_no_prior():
-    with pytest.raises(ValueError, match=r"two or more classes\. Received: 1"):
+    with pytest.raises(ValueError, match=r"two or more classes.*\(3, 1\)"):
         calibration.match_class_prior(
             lambda x: x, np.zeros((3, 1), "float32"), verbose=0
         )

@@ -200,6 +200,27 @@ def test_evaluation_with_soft_targets(data, make_model):
         np.testing.assert_allclose(trained[name], [value], rtol=1e-5)
 
 
+def test_evaluation_without_labels_after_alpha_changed(data, make_model):
+    """Without labels, `loss` is not the loss of `compile`."""
+    x, _ = data
+    distiller = keras_distill.Distiller(student=make_model(seed=1))
+    distiller.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        alpha=1.0,
+    )
+    how = {
+        "soft_targets": make_model(seed=5).predict(x, verbose=0),
+        "verbose": 0,
+        "return_dict": True,
+    }
+    whole = distiller.evaluate(x, **how)
+    assert whole["loss"] == pytest.approx(whole["soft_loss"])
+    distiller.alpha = 0.5
+    assert distiller.evaluate(x, **how) == {
+        "soft_loss": pytest.approx(whole["soft_loss"])
+    }
+
+
 def make_masked_model(seed):
     """Logits of each of four positions, of which zeros do not count."""
     keras.utils.set_random_seed(seed)

@@ -142,6 +142,35 @@ def test_subclassed_teacher_and_student(data):
     )
 
 
+class HasModels(keras.Model):
+    """A model with an attribute that an `Ensemble` has, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.models = [keras.Sequential([keras.layers.Dense(5)])]
+        self.head = keras.layers.Dense(5)
+
+    def call(self, inputs):
+        return self.head(self.models[0](inputs))
+
+
+def test_teacher_with_an_attribute_named_models(data, make_model):
+    x, _ = data
+    student, teacher = make_model(seed=1), HasModels()
+    teacher(x)
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(keras.optimizers.SGD(0.0))
+    z = student.predict(x, verbose=0)
+    for factor in (1.0, 3.0):
+        # The cache sees another head, too.
+        teacher.head.kernel.assign(factor * teacher.head.kernel)
+        logs = distiller.fit(x, verbose=0).history
+        v = teacher.predict(x, verbose=0)
+        np.testing.assert_allclose(
+            logs["soft_loss"], reference.crossentropy(v, z, 4.0).mean(), 1e-5
+        )
+
+
 @pytest.mark.compiled
 def test_subclassed_student_that_is_not_built_yet(data):
     x, y = data

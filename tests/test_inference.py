@@ -10,13 +10,13 @@ import reference
 
 
 def logits_by_hand(model, x):
-    kernel, bias = (np.float64(each) for each in model.get_weights())
+    kernel, bias = map(np.float64, model.get_weights())
     return x @ kernel + bias
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
 @pytest.mark.parametrize("form", ["array", "dataset", "generator"])
-def test_logits_whatever_the_model_ends_in(data, make_model, activation, form):
+def test_logits_with_and_without_a_softmax(data, make_model, activation, form):
     x, y = data
     model = make_model(activation)
     model.layers[-1].kernel.assign(100 * model.layers[-1].kernel)
@@ -74,7 +74,7 @@ def test_bad_share(data, make_model, share):
         keras_distill.suggest_temperature(make_model(), data[0], share=share)
 
 
-def test_a_list_has_all_inputs():
+def test_a_list_is_several_inputs():
     first, second = keras.Input((3,)), keras.Input((3,))
     model = keras.Model(
         [first, second],

@@ -2,47 +2,31 @@
 
 import contextlib
 
+# Steps on JAX are functions of a state.
+call_stateless_step = run_stateless_step = None
 
-def add_control_dependency(tensors, inputs):
-    """Returns `inputs` that are computed after `tensors`.
 
-    Args:
-        tensors: List of tensors to wait for.
-        inputs: Structure of tensors and `None`.
-    """
-    del tensors
+def add_control_dependency(tensors: list, inputs):
+    """Returns a structure of inputs that are computed after `tensors`."""
     return inputs
 
 
 def compile_inference(function, variables):
-    """Returns a compiled function `inputs -> outputs`.
-
-    Args:
-        function: Function of a batch of inputs.
-        variables: The Keras variables that it reads.
-    """
+    """Returns a compiled function of inputs that reads Keras variables."""
     raise NotImplementedError
 
 
-def count_macs(function, inputs):
-    """Counts the multiply-accumulate operations (MACs) for one example.
+def count_macs(function, inputs) -> int | None:
+    """Counts the MACs of matrix products and convolutions for one example.
 
-    It counts those of matrix products and convolutions. Activations,
-    normalizations and pooling are small beside them and do not count.
-
-    Args:
-        function: Function of a batch of inputs.
-        inputs: Structure of inputs. Only shapes and dtypes matter.
-
-    Returns:
-        An integer; or `None` if loops or branches hide what is computed.
+    `None` if a loop or branch hides some. Other operations are small beside
+    them.
     """
     raise NotImplementedError
 
 
 def has_several_processes(model) -> bool:
     """Whether a model trains in several processes, each with its own data."""
-    del model
     return False
 
 
@@ -53,7 +37,6 @@ def is_concrete(tensor) -> bool:
 
 def is_distributed(model) -> bool:
     """Whether a model trains on several devices."""
-    del model
     return False
 
 
@@ -69,13 +52,11 @@ def is_inside_function() -> bool:
 
 def keeping_variables(model):
     """Returns a context that restores variables if an error escapes."""
-    del model
     return contextlib.nullcontext()
 
 
 def makes_variables_in_steps(model) -> bool:
     """Whether the first step of a model can still create variables."""
-    del model
     return True
 
 

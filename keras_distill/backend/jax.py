@@ -11,7 +11,7 @@ from keras_distill.backend.keras_compat import set_value
 
 
 class _Batch(typing.NamedTuple):
-    """A batch, and the values of `step_inputs`."""
+    """A batch, and the values of `list_step_variables`."""
 
     data: typing.Any
     values: list
@@ -22,12 +22,12 @@ def add_control_dependency(tensors, inputs):
     return inputs
 
 
-def call_stateless_step(model, function, args):
+def call_stateless_step(function, args, variables):
     """Calls a `train_function` of Keras; returns its result and its logs."""
-    # The values of the variables that Keras does not pass into the step travel
-    # with the batch. The program would contain them as constants.
+    # The values of variables that Keras does not pass into the step travel with
+    # the batch. Otherwise they become constants of the program.
     state, batches = args
-    values = [variable.value for variable in model.step_inputs()]
+    values = [variable.value for variable in variables]
     result = function(state, (_Batch(batch, values) for batch in batches))
     return result, result[0]
 
@@ -53,8 +53,8 @@ def count_macs(function, inputs):
         inputs,
     )
     with keras.StatelessScope():
-        jaxpr = jax.make_jaxpr(function)(examples)
-    return _count(jaxpr.jaxpr)
+        program = jax.make_jaxpr(function)(examples)
+    return _count_jaxpr(program.jaxpr)
 
 
 def has_several_processes(model):
@@ -107,18 +107,7 @@ def outside_of_functions():
 
 
 def run_stateless_step(model, prepare, step, args, report):
-    """Takes one training or test step.
-
-    Args:
-        model: The `Distiller`.
-        prepare: Function from the data of a batch to what `step` takes.
-        step: `train_step` or `test_step` of `keras.Model`.
-        args: The arguments of the step.
-        report: Variable among the `metrics_variables` of the model.
-
-    Returns:
-        What the step returns, its logs, and the value of `report` after it.
-    """
+    """Takes a step of Keras; returns its result, logs and report."""
     state, data = args
     values = None
     if isinstance(data, _Batch):
@@ -131,7 +120,7 @@ def run_stateless_step(model, prepare, step, args, report):
         for pair in zip(getattr(model, name), part, strict=True)
     ]
     known += zip(model.metrics_variables, metrics, strict=True)
-    with _bound(model.step_inputs(), values):
+    with _bound(model.list_step_variables(), values):
         with keras.StatelessScope(state_mapping=known) as scope:
             data = prepare(data)
         metrics = list(map(scope.get_current_value, model.metrics_variables))
@@ -160,35 +149,32 @@ def _bound(variables, values):
             set_value(variable, value)
 
 
-def _count(jaxpr):
+def _count_jaxpr(jaxpr) -> int | None:
     total = 0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name in ("cond", "scan", "while"):
             return None
+        shapes = [variable.aval.shape for variable in equation.invars[:2]]
+        outputs = equation.outvars[0].aval.shape if equation.outvars else ()
         if name == "dot_general":
-            total += _count_product(equation)
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            total += math.prod(outputs) * math.prod(
+                shapes[0][axis] for axis in contracted
+            )
         elif name == "conv_general_dilated":
-            total += _count_convolution(equation)
+            layout = equation.params["dimension_numbers"]
+            # A transposed convolution multiplies each input with the kernel,
+            # and other convolutions compute each output from it.
+            positions = min(
+                math.prod(shapes[0][axis] for axis in layout.lhs_spec[2:]),
+                math.prod(outputs[axis] for axis in layout.out_spec[2:]),
+            )
+            batch = shapes[0][layout.lhs_spec[0]]
+            total += batch * positions * math.prod(shapes[1])
         for inner in jax.core.jaxprs_in_params(equation.params):
-            counted = _count(inner)
+            counted = _count_jaxpr(inner)
             if counted is None:
                 return None
             total += counted
     return total
-
-
-def _count_product(equation):
-    (contracted, _), _ = equation.params["dimension_numbers"]
-    first = equation.invars[0].aval.shape
-    sums = math.prod(first[axis] for axis in contracted)
-    return math.prod(equation.outvars[0].aval.shape) * sums
-
-
-def _count_convolution(equation):
-    kernel = equation.invars[1].aval.shape
-    outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    result = math.prod(equation.outvars[0].aval.shape)
-    # A transposed convolution has zeros between the pixels.
-    zeros = math.prod(equation.params["lhs_dilation"])
-    return result * math.prod(kernel) // outputs // zeros

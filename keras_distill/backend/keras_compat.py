@@ -132,7 +132,7 @@ def list_compiled_results(model) -> dict:
     return {} if metrics is None or not metrics.built else metrics.result()
 
 
-def forget_compile(model) -> None:
+def clear_compile(model) -> None:
     """Removes the loss and metrics of a former `compile`."""
     model.loss = model._compile_loss = model._compile_metrics = None
 
@@ -285,39 +285,3 @@ if keras.backend.backend() == "tensorflow":
     TrainedModel: typing.Any = MultiWorkerModel
 else:
     TrainedModel = StepModel
-
-
-__all__ = [
-    "MetricsList",
-    "TrainedModel",
-    "are_dense",
-    "can_convert_arrays",
-    "compute_hard_loss",
-    "find_dtype_policy",
-    "find_loss_argument",
-    "find_origin",
-    "flatten_layers",
-    "forget_compile",
-    "get_data_adapter",
-    "get_keras_mask",
-    "get_strategy",
-    "get_value",
-    "has_compiled_metrics",
-    "has_default_build",
-    "in_stateless_scope",
-    "in_symbolic_scope",
-    "infer_outputs",
-    "is_sparse",
-    "is_tf_dataset",
-    "lacks_compiled_metrics",
-    "list_compiled_results",
-    "list_own_weights",
-    "reduce_weighted_values",
-    "set_direction",
-    "set_keras_mask",
-    "set_value",
-    "sum_additional_losses",
-    "to_snake_case",
-    "train_validation_split",
-    "unscale_loss_for_distribution",
-]

@@ -74,46 +74,59 @@ def count_macs(function, inputs):
     specs = keras.tree.map_structure(
         lambda x: tf.TensorSpec((1, *x.shape[1:]), x.dtype), inputs
     )
-    graph = tf.function(function).get_concrete_function(specs).graph
+    # Inlines the functions that `function` calls, for example for groups.
+    eager = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        graph = tf.function(function).get_concrete_function(specs).graph
+    finally:
+        tf.config.run_functions_eagerly(eager)
     total = 0
     for operation in graph.get_operations():
-        if operation.type in _OPAQUE:
+        calls_functions = any(
+            attribute.type in ("func", "list(func)")
+            for attribute in operation.op_def.attr
+        )
+        if calls_functions or operation.type in _OPAQUE:
             return None
-        count = _MACS.get(operation.type)
-        if count is None:
-            continue
-        shapes = [tensor.shape for tensor in operation.inputs]
-        shapes.append(operation.outputs[0].shape)
-        if not all(shape.is_fully_defined() for shape in shapes):
-            return None
-        counted = count(operation, *(shape.as_list() for shape in shapes))
-        if counted is None:
-            return None
-        total += counted
+        if operation.type in _MACS:
+            tensors = [*operation.inputs, operation.outputs[0]]
+            shapes = [tensor.shape for tensor in tensors]
+            if not all(shape.is_fully_defined() for shape in shapes):
+                return None
+            counted = _MACS[operation.type](operation, *shapes)
+            if counted is None:
+                return None
+            total += counted
     return total
 
 
-def _count_matmul(operation, first, second, product):
-    transposed = operation.get_attr("transpose_a")
-    return math.prod(product) * first[0 if transposed else 1]
-
-
-def _count_batch_matmul(operation, first, second, product):
-    transposed = operation.get_attr("adj_x")
-    return math.prod(product) * first[-2 if transposed else -1]
+def _count_product(operation, first, second, product):
+    # Either operand may be transposed.
+    return math.prod(product) * math.prod(first[-2:]) // product[-2]
 
 
 def _count_convolution(operation, image, kernel, result):
-    # With groups, a kernel sees only a part of the channels and is smaller.
-    return math.prod(result) * math.prod(kernel[:-1])
+    # The kernel of a depthwise convolution has its outputs in two axes.
+    is_depthwise = operation.type == "DepthwiseConv2dNative"
+    taps = math.prod(kernel[:2] if is_depthwise else kernel[:-1])
+    return math.prod(_join_batches(operation, result)) * taps
 
 
-def _count_depthwise_convolution(operation, image, kernel, result):
-    return math.prod(result) * math.prod(kernel[:2])
-
-
-def _count_transposed_convolution(operation, sizes, kernel, image, result):
+def _count_transposed(operation, sizes, kernel, image, result):
     return math.prod(image) * math.prod(kernel[:-1])
+
+
+def _join_batches(operation, result):
+    """Returns the shape of the result of a convolution that may be dilated."""
+    # With dilation, TensorFlow pads and splits an image into several ones.
+    consumers = operation.outputs[0].consumers()
+    for consumer in consumers:
+        if consumer.type == "Squeeze":
+            consumers.extend(consumer.outputs[0].consumers())
+        elif consumer.type == "BatchToSpaceND":
+            return consumer.outputs[0].shape
+    return result
 
 
 def _count_einsum(operation, *shapes):
@@ -129,32 +142,22 @@ def _count_einsum(operation, *shapes):
     return math.prod(sizes.values())
 
 
-# These run other functions, or run an unknown number of times.
 _OPAQUE = {
-    "Case",
     "CudnnRNN",
     "CudnnRNNV3",
     "EagerPyFunc",
-    "If",
-    "PartitionedCall",
     "PyFunc",
     "PyFuncStateless",
     "SparseTensorDenseMatMul",
-    "StatefulPartitionedCall",
-    "StatelessCase",
-    "StatelessIf",
-    "StatelessWhile",
-    "While",
-    "XlaLaunch",
 }
 _MACS: dict[str, typing.Callable] = {
-    "BatchMatMulV2": _count_batch_matmul,
-    "BatchMatMulV3": _count_batch_matmul,
+    "BatchMatMulV2": _count_product,
+    "BatchMatMulV3": _count_product,
     "Conv2D": _count_convolution,
-    "Conv2DBackpropInput": _count_transposed_convolution,
+    "Conv2DBackpropInput": _count_transposed,
     "Conv3D": _count_convolution,
-    "Conv3DBackpropInputV2": _count_transposed_convolution,
-    "DepthwiseConv2dNative": _count_depthwise_convolution,
+    "Conv3DBackpropInputV2": _count_transposed,
+    "DepthwiseConv2dNative": _count_convolution,
     "Einsum": _count_einsum,
-    "MatMul": _count_matmul,
+    "MatMul": _count_product,
 }

@@ -3,10 +3,10 @@
 import collections
 import json
 import numbers
+import operator
 import os
 import pathlib
 import tempfile
-import threading
 import uuid
 
 import keras
@@ -25,14 +25,12 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
-from keras_distill.data.elements import describe_inputs
 from keras_distill.data.elements import to_floatx
-from keras_distill.store import creation
 from keras_distill.store import shards
 from keras_distill.store.encoder import BATCH_SIZE
+from keras_distill.store.encoder import Storage
 from keras_distill.store.encoder import TargetEncoder
-from keras_distill.store.encoder import check_storage
-from keras_distill.store.joining import fingerprint_examples
+from keras_distill.store.example_fingerprints import fingerprint_tensors
 from keras_distill.store.records import RecordFormat
 from keras_distill.validation import check_integer
 
@@ -54,9 +52,9 @@ class WriteToSoftTargetStore(beam.PTransform):
 
     All workers label batches, in any order. Each worker process loads one
     teacher. The records are then grouped into shards. A worker holds the inputs
-    of a batch in memory, or the records of a shard. A shard has at most 64 MiB,
-    unless you set `examples_per_shard`. An incomplete store has no manifest,
-    and you can run the pipeline again.
+    of one batch or the records of one shard in memory. A shard has at most
+    64 MiB, unless you set `examples_per_shard`. An incomplete store has no
+    manifest, and you can run the pipeline again.
 
     The examples are labelled without augmentation. Only
     `SoftTargetStore.create` has `views` and `augment`, and can resume after a
@@ -102,6 +100,7 @@ class WriteToSoftTargetStore(beam.PTransform):
         0, and the inputs of one example, an array or a structure of arrays.
 
     Raises:
+        ImportError: If Apache Beam or TensorFlow is not installed.
         ValueError: If an argument is not of the kind above, or the folder
             contains a store. While the pipeline runs, if a number is missing or
             comes twice, if soft targets cannot be stored, or if workers have
@@ -121,17 +120,13 @@ class WriteToSoftTargetStore(beam.PTransform):
         examples_per_shard=None,
     ):
         super().__init__()
-        top_k, examples_per_shard = check_storage(
-            top_k, dtype, examples_per_shard
-        )
         self._batch_size = check_integer("batch_size", batch_size, low=1)
         self._path = _check_path(path)
+        storage = Storage(
+            top_k, dtype, temperatures, from_logits, examples_per_shard
+        )
         self._encode_batch = _EncodeBatch(
-            _EncoderLoader(
-                _check_teacher(teacher), top_k, dtype, temperatures, from_logits
-            ),
-            self._batch_size,
-            examples_per_shard,
+            _check_teacher(teacher), storage.check(), self._batch_size
         )
 
     def expand(self, examples):
@@ -151,9 +146,9 @@ class WriteToSoftTargetStore(beam.PTransform):
             | "FindBatch" >> beam.Map(_find_batch, self._batch_size)
             | "GroupBatches" >> beam.GroupByKey()
             | "Label"
-            >> beam.ParDo(self._encode_batch).with_outputs(
-                _CONFIG, main="records"
-            )
+            >> beam.ParDo(self._encode_batch)
+            .with_output_types(tuple[int, tuple[int, bytes]])
+            .with_outputs(_CONFIG, main="records")
         )
         configs = beam.pvalue.AsList(
             labelled[_CONFIG] | "CompareWorkers" >> beam.Distinct()
@@ -171,92 +166,50 @@ class WriteToSoftTargetStore(beam.PTransform):
         )
 
 
-class _EncoderLoader:
-    """Loads one `TargetEncoder` in each worker process."""
-
-    def __init__(self, teacher, *arguments):
-        self._teacher = teacher
-        self._arguments = arguments
-        self._shared = Shared()
-
-    def load(self):
-        """Returns the encoder of this process."""
-        return self._shared.acquire(self._make)
-
-    def _make(self):
-        teacher = self._teacher
-        if callable(teacher):
-            teacher = teacher()
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                local = pathlib.Path(folder, "teacher.keras")
-                with FileSystems.open(
-                    teacher, compression_type=CompressionTypes.UNCOMPRESSED
-                ) as file:
-                    local.write_bytes(file.read())
-                teacher = keras.saving.load_model(local, compile=False)
-        return _LockedEncoder(teacher, *self._arguments)
-
-
-class _LockedEncoder(TargetEncoder):
-    """A `TargetEncoder` that the threads of a worker use one after another."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self._lock = threading.Lock()
-        self._format = None
-
-    def inspect(self, inputs):
-        with self._lock:
-            if self._format is None:
-                self._format = super().inspect(inputs)
-            return self._format
-
-    def predict(self, inputs):
-        with self._lock:
-            return super().predict(inputs)
-
-
 class _EncodeBatch(beam.DoFn):
     """Converts a batch of examples to records."""
 
-    def __init__(self, loader, batch_size, examples_per_shard):
+    def __init__(self, teacher, storage, batch_size):
         super().__init__()
-        self._loader = loader
+        self._teacher = teacher
+        self._storage = storage
         self._batch_size = batch_size
-        self._examples_per_shard = examples_per_shard
+        self._shared = Shared()
 
     def setup(self):
-        self._encoder = self._loader.load()
+        # One for all threads of a worker process.
+        self._encoder = self._shared.acquire(self._load_encoder)
+
+    def _load_encoder(self):
+        if callable(self._teacher):
+            return TargetEncoder(self._teacher(), self._storage)
+        with tempfile.TemporaryDirectory() as folder:
+            local = pathlib.Path(folder, "teacher.keras")
+            with FileSystems.open(
+                self._teacher, compression_type=CompressionTypes.UNCOMPRESSED
+            ) as file:
+                local.write_bytes(file.read())
+            teacher = keras.saving.load_model(local, compile=False)
+        return TargetEncoder(teacher, self._storage)
 
     def process(self, batch):
         """Yields the first part of the manifest, and parts of shards."""
-        number, elements = batch
+        number, examples = batch
         start = number * self._batch_size
-        examples = dict(_check_numbers(elements, start))
         inputs = keras.tree.map_structure(
             lambda *arrays: tf.convert_to_tensor(to_floatx(np.stack(arrays))),
-            *(
-                keras.tree.lists_to_tuples(examples[n])
-                for n in sorted(examples)
-            ),
+            *_sort(examples, start),
         )
-        stop = start + len(examples)
-        format = self._encoder.inspect(inputs)
+        stop = start + len(keras.tree.flatten(inputs)[0])
+        # The first batch is full unless it is the only one.
         config = self._encoder.describe(
-            format,
-            describe_inputs(inputs, batched=True),
-            self._examples_per_shard,
-            # Size of the first batch, which is full unless it is the only one.
-            self._batch_size if start else stop,
+            inputs, self._batch_size if start else stop
         )
         yield beam.pvalue.TaggedOutput(_CONFIG, json.dumps(config))
-        records = format.encode(
-            self._encoder.predict(inputs),
-            fingerprint_examples(inputs).numpy(),
-            start,
+        records = self._encoder.encode(
+            inputs, fingerprint_tensors(inputs).numpy(), start
         )
-        for shard, first, end in creation.split(
+        for shard, first, end in shards.split(
             start, stop, config["examples_per_shard"]
         ):
             part = records[first - start : end - start]
@@ -277,17 +230,17 @@ def _find_batch(example, batch_size: int):
     return int(number) // batch_size, example
 
 
-def _check_numbers(examples, start: int) -> list:
-    """Returns the examples of a batch, if no number is missing."""
-    examples = list(examples)
-    counts = collections.Counter(int(number) for number, _ in examples)
+def _sort(examples, start: int) -> list:
+    """Returns the inputs of a batch in order, if no number is missing."""
+    examples = sorted(examples, key=operator.itemgetter(0))
+    counts = collections.Counter(number for number, _ in examples)
     for number in range(start, start + len(examples)):
         if counts[number] != 1:
             raise ValueError(
                 "Expected one example for each number, from 0 on. Received: "
                 f"{counts[number]} examples of number {number}"
             )
-    return examples
+    return [keras.tree.lists_to_tuples(x) for _, x in examples]
 
 
 def _write_shard(shard, configs, path):
@@ -298,7 +251,7 @@ def _write_shard(shard, configs, path):
     expected = number * config["examples_per_shard"]
     with tempfile.TemporaryDirectory() as folder:
         local = pathlib.Path(folder)
-        writer = shards.ShardWriter(local, number, record, worker=0)
+        writer = shards.ShardWriter(local, number, record)
         for first, content in sorted(parts):
             if first != expected:
                 raise ValueError(
@@ -318,7 +271,7 @@ def _write_manifest(path, configs, entries):
     config = _check_equal(configs)
     entries = dict(entries)
     examples = sum(entry["examples"] for entry in entries.values())
-    for number, expected in creation.count_shards(examples, config).items():
+    for number, expected in shards.count_examples(examples, config).items():
         received = entries.get(number, {"examples": 0})["examples"]
         if received != expected:
             first = number * config["examples_per_shard"]
@@ -329,11 +282,9 @@ def _write_manifest(path, configs, entries):
                 f"{first + expected - 1}"
             )
     with tempfile.TemporaryDirectory() as folder:
-        manifest = pathlib.Path(folder, shards.MANIFEST)
-        shards.write_json(
-            manifest, creation.complete(config, examples, entries), worker=0
-        )
-        _copy(manifest, path)
+        local = pathlib.Path(folder)
+        shards.write_manifest(local, config, examples, entries)
+        _copy(local / shards.MANIFEST, path)
     return path
 
 

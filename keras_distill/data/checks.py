@@ -18,15 +18,15 @@ from keras_distill.outputs import name_outputs
 from keras_distill.targets import WithSoftTargets
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
-_OF_PROBABILITIES = (
-    *_SPARSE,
-    "categorical_crossentropy",
-    "CategoricalCrossentropy",
+_DENSE = ("categorical_crossentropy", "CategoricalCrossentropy")
+_CROSSENTROPIES = (
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.SparseCategoricalCrossentropy,
 )
 
 
 def check_student(student) -> None:
-    """Refuses what is not a model, and warns about a custom step."""
+    """Raises unless it is a model, and warns about a custom step."""
     if not isinstance(student, keras.Model):
         raise ValueError(
             "Expected `student` to be a `keras.Model`. "
@@ -44,20 +44,16 @@ def check_student(student) -> None:
 
 
 class Unlabelled(typing.NamedTuple):
-    """Stands for missing labels: Keras drops sample weights without a `y`.
+    """Hides that labels are missing: Keras drops sample weights without `y`.
 
-    The labels and the sample weights of a batch both become one.
+    It contains the sample weights; and in place of the labels, zeros.
     """
 
     parts: typing.Any
 
 
-def join_soft_targets(x, y, soft_targets):
-    """Returns `x` with the argument `soft_targets` of `fit` or `evaluate`.
-
-    Raises:
-        ValueError: If the data is not of the kind that `fit` takes.
-    """
+def parse_soft_targets(x, y, soft_targets):
+    """Returns `x` with the argument `soft_targets` of `fit` or `evaluate`."""
     for argument, data in (("x", x), ("y", y), ("soft_targets", soft_targets)):
         if hasattr(data, "attach") and hasattr(data, "info"):
             raise ValueError(
@@ -65,7 +61,7 @@ def join_soft_targets(x, y, soft_targets):
                 "`store.attach(dataset)` to `fit`, or `store[:]` as the "
                 f"`soft_targets` of arrays. Received: {argument}={data!r}"
             )
-    refuse_packed(y)
+    check_not_packed(y)
     if can_convert_arrays(x) and keras.tree.flatten(x)[0].shape[0] == 0:
         raise ValueError("Expected at least one example. Received: x of 0")
     if soft_targets is None:
@@ -107,12 +103,8 @@ def normalize_validation(validation_data):
     return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
 
-def refuse_packed(y) -> None:
-    """Refuses soft targets in `y`.
-
-    Raises:
-        ValueError: With the call that replaces it.
-    """
+def check_not_packed(y) -> None:
+    """Raises a `ValueError` if `y` contains soft targets."""
     if isinstance(y, dict) and "soft_targets" in y:
         raise ValueError(
             "Pass soft targets beside the inputs and not in `y`: "
@@ -125,22 +117,14 @@ def refuse_packed(y) -> None:
 def check_validation(
     validation_data, validation_split, x, y, uses_labels
 ) -> None:
-    """Refuses a validation with nothing to evaluate, before the training.
-
-    Args:
-        validation_data: The argument of `fit`, and so are the next three.
-        validation_split: See there.
-        x: See there.
-        y: See there.
-        uses_labels: Whether a loss or metric compares the labels.
-    """
+    """Raises before the training if a validation has nothing to evaluate."""
     if validation_data is not None:
         x, y = _find_parts(validation_data)
     elif not validation_split:
         return
     if y is _UNKNOWN or isinstance(x, WithSoftTargets):
         return
-    refuse_packed(y)
+    check_not_packed(y)
     if y is None or isinstance(y, Unlabelled):
         raise ValueError(
             "Expected `validation_data` with labels, `(x, y)`. Without labels "
@@ -172,13 +156,13 @@ def _find_parts(data):
 
 
 def check_hard_loss(loss, metrics, student) -> None:
-    """Refuses a distillation loss, and warns if a softmax is misplaced."""
-    for each in keras.tree.flatten(loss):
-        if isinstance(each, DistillationLoss):
+    """Raises for a distillation loss, and warns if a softmax is misplaced."""
+    for output_loss in keras.tree.flatten(loss):
+        if isinstance(output_loss, DistillationLoss):
             raise ValueError(
                 "`loss` compares with the labels. Pass a loss that compares "
                 "with the teacher as `distillation_loss`. Received: loss="
-                f"{type(each).__name__}"
+                f"{type(output_loss).__name__}"
             )
     if _takes_probabilities(loss) and ends_linearly(student):
         warnings.warn(
@@ -198,38 +182,25 @@ def check_hard_loss(loss, metrics, student) -> None:
             )
 
 
-def _is_sparse(loss) -> bool:
-    """Whether a loss takes class ids."""
-    if isinstance(loss, str):
-        return loss in _SPARSE
-    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-
-
 def _takes_probabilities(loss) -> bool:
     if isinstance(loss, str):
-        return loss in _OF_PROBABILITIES
-    return isinstance(
-        loss,
-        (
-            keras.losses.CategoricalCrossentropy,
-            keras.losses.SparseCategoricalCrossentropy,
-        ),
-    ) and not find_loss_argument(loss, "from_logits")
+        return loss in (*_SPARSE, *_DENSE)
+    return isinstance(loss, _CROSSENTROPIES) and not find_loss_argument(
+        loss, "from_logits"
+    )
 
 
 def check_labels(labels, loss, student) -> None:
-    """Refuses class ids that are not classes of the student.
-
-    It checks one array of labels. In a dataset, a wrong label is found by the
-    backend, if at all.
-
-    Raises:
-        ValueError: If the loss takes class ids, and one of them is outside of
-            `[0, classes)` and is not its `ignore_class`.
-    """
+    """Raises if an array contains class ids that the student does not have."""
+    # In a dataset, only the backend can find a wrong label, and not all do.
     outputs = getattr(student, "outputs", None)
+    takes_class_ids = (
+        loss in _SPARSE
+        if isinstance(loss, str)
+        else isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+    )
     if (
-        not _is_sparse(loss)
+        not takes_class_ids
         or labels is None
         or keras.tree.is_nested(labels)
         or outputs is None
@@ -265,22 +236,16 @@ def check_labels(labels, loss, student) -> None:
 def ignores_labels(loss) -> bool:
     """Whether a hard loss skips some labels."""
     return any(
-        find_loss_argument(each, "ignore_class") is not None
-        for each in keras.tree.flatten(loss)
+        find_loss_argument(output_loss, "ignore_class") is not None
+        for output_loss in keras.tree.flatten(loss)
     )
 
 
 def mask_unlabelled(labels, outputs, loss, output_names) -> None:
-    """Hides examples without a label from the metrics of Keras.
+    """Masks the outputs of examples without a label, for Keras's metrics.
 
-    The losses of Keras skip the labels that are `ignore_class`. Its metrics do
-    not: accuracy would count each of these examples as an error.
-
-    Args:
-        labels: Labels of a batch, for one or several outputs.
-        outputs: The student's outputs, whose Keras masks are changed.
-        loss: The hard loss or losses, as passed to `compile`.
-        output_names: The names of the student's outputs, or `None`.
+    Keras's losses skip the labels that are `ignore_class`. Its metrics do not:
+    accuracy would count each of these examples as an error.
     """
     names = name_outputs(outputs, output_names)
     for output, output_loss, output_labels in zip(
@@ -290,8 +255,18 @@ def mask_unlabelled(labels, outputs, loss, output_names) -> None:
         strict=True,
     ):
         ignored = find_loss_argument(output_loss, "ignore_class")
-        if ignored is not None and output_labels is not None:
-            _mask(output, output_labels, ignored)
+        if ignored is None or output_labels is None:
+            continue
+        output_labels = ops.convert_to_tensor(output_labels)
+        if len(output_labels.shape) == len(output.shape):
+            output_labels = ops.squeeze(output_labels, axis=-1)
+        mask = ops.not_equal(
+            output_labels, ops.cast(ignored, output_labels.dtype)
+        )
+        former = get_keras_mask(output)
+        if former is not None:
+            mask = ops.logical_and(mask, former)
+        set_keras_mask(output, mask)
 
 
 def _spread(structure, names) -> list:
@@ -302,14 +277,3 @@ def _spread(structure, names) -> list:
         flat = keras.tree.flatten(structure)
         return flat if len(flat) == len(names) else [None] * len(names)
     return [structure] * len(names)
-
-
-def _mask(output, labels, ignored) -> None:
-    labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == len(output.shape):
-        labels = ops.squeeze(labels, axis=-1)
-    mask = ops.not_equal(labels, ops.cast(ignored, labels.dtype))
-    former = get_keras_mask(output)
-    if former is not None:
-        mask = ops.logical_and(mask, former)
-    set_keras_mask(output, mask)

@@ -3,14 +3,20 @@
 import keras
 
 from keras_distill.targets import WithSoftTargets
+from keras_distill.validation import check_integer
 
 # The default batch size of `fit`.
 FIT_BATCH_SIZE = 32
 
 
 def to_tuple(element) -> tuple:
-    """Returns an element as a tuple of one to three parts."""
+    """Returns an element without soft targets as one to three parts."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(element)
+    if WithSoftTargets in (type(element), type(x)):
+        raise ValueError(
+            "Expected a dataset without soft targets. Received: elements of "
+            "type WithSoftTargets"
+        )
     if sample_weight is not None:
         return x, y, sample_weight
     return (x,) if y is None else (x, y)
@@ -28,19 +34,21 @@ def to_floatx(array):
     return array.astype(floatx, copy=False) if is_float else array
 
 
-def join_soft_targets(element, soft_targets) -> tuple:
+def add_soft_targets(element, soft_targets) -> tuple:
     """Returns an element with soft targets beside its inputs."""
     x, *rest = to_tuple(element)
     return WithSoftTargets(x, soft_targets), *rest
 
 
-def refuse_soft_targets(element) -> None:
-    """Refuses an element that has soft targets already."""
-    x = element[0] if isinstance(element, (list, tuple)) else element
-    if WithSoftTargets in (type(element), type(x)):
+def check_batch_size(batch_size, batched: bool) -> None:
+    """Raises unless `batch_size` is valid, and `None` for data in batches."""
+    if batch_size is None:
+        return
+    check_integer("batch_size", batch_size, low=1)
+    if batched:
         raise ValueError(
-            "Expected a dataset without soft targets. Received: elements of "
-            "type WithSoftTargets"
+            "The dataset has batches already. "
+            f"Received: batch_size={batch_size}"
         )
 
 
@@ -50,24 +58,17 @@ def is_endless(data) -> bool:
 
 
 def describe_inputs(x, batched: bool) -> list[dict]:
-    """Returns shape and dtype of the inputs of one example, for JSON.
+    """Returns shape (or `None`) and dtype of each input, for JSON.
 
-    The shape is `None` if it is unknown.
-
-    Args:
-        x: Inputs: arrays, tensors or their specs.
-        batched: Whether they have the axis of a batch.
+    `x` contains arrays, tensors or their specs. `batched` tells whether they
+    have the axis of a batch, which does not count.
     """
     return [
         {
-            "shape": _list_sizes(tensor.shape, batched),
+            "shape": None
+            if getattr(tensor.shape, "rank", 0) is None
+            else list(tensor.shape)[batched:],
             "dtype": tensor.dtype.name,
         }
         for tensor in keras.tree.flatten(x)
     ]
-
-
-def _list_sizes(shape, batched):
-    if getattr(shape, "rank", 0) is None:
-        return None
-    return list(shape[1:] if batched else shape)

@@ -10,18 +10,16 @@ from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.backend.keras_compat import get_data_adapter
 from keras_distill.data.elements import FIT_BATCH_SIZE
 from keras_distill.data.elements import arrays_to_tuple
+from keras_distill.data.elements import check_batch_size
 from keras_distill.data.elements import is_endless
-from keras_distill.data.elements import refuse_soft_targets
 from keras_distill.data.elements import to_tuple
-from keras_distill.validation import check_integer
 
 
 class Examples(typing.NamedTuple):
-    """A transfer set as a pipeline.
+    """A transfer set as a pipeline of elements in the form of `to_tuple`.
 
     Args:
-        dataset: `tf.data.Dataset` of `(x,)`, `(x, y)` or
-            `(x, y, sample_weight)`.
+        dataset: `tf.data.Dataset`.
         batched: Whether the elements are batches.
         batch_size: Size of the batches to make of single examples, or `None`.
         length: Number of elements, or `None` if it is unknown.
@@ -32,11 +30,9 @@ class Examples(typing.NamedTuple):
     batch_size: int | None
     length: int | None
 
-    def count_examples(self, batch_size: int) -> int | None:
-        """Returns the number of examples, if all batches have this size."""
-        if self.length is None or not self.batched:
-            return self.length
-        return self.length * batch_size
+    def in_batches(self, batch_size):
+        """Returns a dataset of batches."""
+        return self.dataset if self.batched else self.dataset.batch(batch_size)
 
 
 def to_examples(
@@ -44,12 +40,15 @@ def to_examples(
 ) -> Examples:
     """Converts data to `Examples`.
 
-    `ranks` are the ranks of the inputs of a batch in flat order. If they are
-    `None`, the elements of a dataset are batches, unless `batch_size` or
-    `augment` is given. `default_batch_size` is for arrays.
+    Args:
+        data: As in `SoftTargetStore.create`.
+        batch_size: Integer for single examples, or `None`.
+        ranks: Ranks of the inputs of a batch, in flat order. If `None`, a
+            dataset has batches, unless `batch_size` or `augment` is given.
+        augment: As in `SoftTargetStore.create`.
+        default_batch_size: The batch size of arrays without `batch_size`.
     """
-    if batch_size is not None:
-        check_integer("batch_size", batch_size, low=1)
+    batched, default = True, None
     if isinstance(data, tf.data.Dataset):
         dataset = _as_tuples(data)
         batched = _are_batches(
@@ -57,16 +56,10 @@ def to_examples(
         )
     elif can_convert_arrays(data):
         dataset = _slice_arrays(arrays_to_tuple(data))
-        batched = False
-        batch_size = batch_size or default_batch_size
+        batched, default = False, default_batch_size
     else:
         dataset = _as_tuples(get_data_adapter(data).get_tf_dataset())
-        batched = True
-    if batched and batch_size is not None:
-        raise ValueError(
-            "The dataset has batches already. "
-            f"Received: batch_size={batch_size}"
-        )
+    check_batch_size(batch_size, batched)
     length = int(dataset.cardinality())
     if length == tf.data.INFINITE_CARDINALITY or is_endless(data):
         raise ValueError(
@@ -75,12 +68,17 @@ def to_examples(
             f"{data}"
         )
     return Examples(
-        dataset, batched, batch_size, length if length >= 0 else None
+        dataset,
+        batched,
+        batch_size or default,
+        length if length >= 0 else None,
     )
 
 
-def replay(examples: Examples, augment, seed: int, view) -> Examples:
+def replay(examples: Examples, augment, seed, view) -> Examples:
     """Augments single examples, always in the same way for a seed and view."""
+    if augment is None:
+        return examples
     if examples.batched:
         raise ValueError(
             "`augment` takes one example at a time. Pass the dataset before "
@@ -102,16 +100,8 @@ def replay(examples: Examples, augment, seed: int, view) -> Examples:
     )
 
 
-def in_batches(examples: Examples, batch_size):
-    """Returns a dataset of batches."""
-    if examples.batched:
-        return examples.dataset
-    return examples.dataset.batch(batch_size)
-
-
 def _as_tuples(dataset):
-    """Returns a dataset with elements that are tuples of one to three parts."""
-    refuse_soft_targets(dataset.element_spec)
+    to_tuple(dataset.element_spec)
     if isinstance(dataset.element_spec, tuple):
         return dataset
     return dataset.map(to_tuple)
@@ -123,21 +113,19 @@ def _slice_arrays(arrays):
         raise ValueError(
             f"Expected inputs that are dense arrays. Received: {arrays[0]!r}"
         )
-    dataset = tf.data.Dataset.from_tensor_slices(
-        # TensorFlow would convert a list of arrays to one array.
-        keras.tree.lists_to_tuples(arrays)
-    )
-    floatx = tf.as_dtype(keras.config.floatx())
+    floatx = keras.config.floatx()
 
-    def needs_cast(tensor):
-        return tensor.dtype.is_floating and tensor.dtype != floatx
+    def to_tensor(array):
+        tensor = tf.convert_to_tensor(array)
+        return tf.cast(tensor, floatx) if tensor.dtype.is_floating else tensor
 
-    def cast(tensor):
-        return tf.cast(tensor, floatx) if needs_cast(tensor) else tensor
-
-    if not any(map(needs_cast, keras.tree.flatten(dataset.element_spec))):
-        return dataset
-    return dataset.map(lambda *example: keras.tree.map_structure(cast, example))
+    with tf.device("CPU"):
+        return tf.data.Dataset.from_tensor_slices(
+            # `tf.data` would convert a list of arrays to one array.
+            keras.tree.map_structure(
+                to_tensor, keras.tree.lists_to_tuples(arrays)
+            )
+        )
 
 
 def _are_batches(dataset, ranks, default: bool) -> bool:

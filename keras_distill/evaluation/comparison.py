@@ -1,24 +1,20 @@
 """`compare`: errors, agreement with the teacher and cost in one table."""
 
-import math
 import typing
 
-import keras
+import numpy as np
 
 from keras_distill.data.batches import to_batches
 from keras_distill.evaluation import cost
 from keras_distill.evaluation.scores import Scores
 from keras_distill.evaluation.scores import score_batches
-from keras_distill.evaluation.statistics import run_mcnemar_test
 from keras_distill.evaluation.tables import COST_COLUMNS
 from keras_distill.evaluation.tables import SCORE_COLUMNS
 from keras_distill.evaluation.tables import Table
 from keras_distill.evaluation.tables import format_interval
-from keras_distill.evaluation.tables import join_columns
-from keras_distill.forward import serves_softer
 from keras_distill.inference import compile_logits
+from keras_distill.inference import depends_on_temperature
 from keras_distill.inference import show_progress
-from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_positive
 
@@ -33,8 +29,8 @@ class ModelReport(typing.NamedTuple):
             Keras model.
         macs: Number of MACs (multiply-accumulate operations) for one example,
             or `None` if a loop hides them.
-        errors: Number of examples whose most likely class is not the label.
-            An example with a NaN in the logits is an error.
+        errors: Number of examples for which the most likely class is not the
+            label. An example with a NaN in the logits is an error.
         accuracy: Share of the examples that the model gets right.
         accuracy_interval: Lower and upper end of the 95 % confidence interval
             of the accuracy (Wilson, 1927).
@@ -58,6 +54,22 @@ class ModelReport(typing.NamedTuple):
     teacher_kl_divergence: float | None
     expected_calibration_error: float
     latency: dict[int, float]
+
+
+class McNemarTest(typing.NamedTuple):
+    """The result of McNemar's test of two models.
+
+    Args:
+        only_first: Number of examples that only the first model gets right.
+        only_second: Number of examples that only the second model gets right.
+        p_value: The probability of a difference at least this large if both
+            models are equally good. The test is exact and two-sided
+            (McNemar, 1947).
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
 
 
 class Comparison(Table):
@@ -107,15 +119,27 @@ class Comparison(Table):
         Raises:
             ValueError: If there is no model with this name.
         """
+        from scipy import stats
+
         for name in (first, second):
             if name not in self._correct:
                 raise ValueError(
                     f"Expected one of {list(self._correct)}. Received: {name!r}"
                 )
-        return run_mcnemar_test(self._correct[first], self._correct[second])
+        one, other = self._correct[first], self._correct[second]
+        only_first = int(np.sum(one & ~other))
+        only_second = int(np.sum(other & ~one))
+        total = only_first + only_second
+        p_value = stats.binomtest(only_first, total).pvalue if total else 1.0
+        return McNemarTest(only_first, only_second, float(p_value))
 
     def to_dict(self):
-        """Returns the results as a dict from names to dicts, ready for JSON."""
+        """Converts the results for JSON.
+
+        Returns:
+            Dict from the name of each model to the fields of its
+            `ModelReport`.
+        """
         return {
             str(name): {
                 **model._asdict(),
@@ -128,11 +152,13 @@ class Comparison(Table):
         }
 
     def to_dataframe(self):
-        """Returns a `pandas.DataFrame` with one row for each model.
+        """Converts the results for pandas.
 
-        The columns are the fields of `ModelReport`. The interval has the
-        columns `"accuracy_lower"` and `"accuracy_upper"`, and the latency has
-        one column for each batch size, for example `"latency_128"`.
+        Returns:
+            `pandas.DataFrame` with one row for each model. The columns are the
+            fields of `ModelReport`. There is one column for each batch size,
+            for example `"latency_128"`, and for each end of the interval,
+            `"accuracy_lower"` and `"accuracy_upper"`.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -144,18 +170,13 @@ class Comparison(Table):
                 "`to_dataframe` needs pandas: "
                 "`pip install 'keras-distill[reports]'`"
             ) from None
-        rows = {}
-        for name, model in self.models.items():
-            row = model._asdict()
-            lower, upper = row.pop("accuracy_interval")
-            latency = row.pop("latency")
-            rows[name] = {
-                **row,
-                "accuracy_lower": lower,
-                "accuracy_upper": upper,
-                **{f"latency_{size}": ms for size, ms in latency.items()},
-            }
-        return pd.DataFrame.from_dict(rows, orient="index")
+        rows = [model._asdict() for model in self.models.values()]
+        for row in rows:
+            interval = row.pop("accuracy_interval")
+            row["accuracy_lower"], row["accuracy_upper"] = interval
+            for size, milliseconds in row.pop("latency").items():
+                row[f"latency_{size}"] = milliseconds
+        return pd.DataFrame(rows, index=list(self.models))
 
     def plot(self, ax=None):
         """Plots the accuracy of each model against its size.
@@ -174,9 +195,9 @@ class Comparison(Table):
 
         return plots.accuracy_against_size(self, ax)
 
-    def _format_rows(self):
+    def _format_columns(self):
         models = list(self.models.values())
-        columns = []
+        columns = {}
         for heading, field, form in (*COST_COLUMNS, *SCORE_COLUMNS):
             values = [getattr(model, field) for model in models]
             cells = ["" if value is None else form(value) for value in values]
@@ -186,15 +207,12 @@ class Comparison(Table):
                     f"{cell} {format_interval(model.accuracy_interval)}"
                     for cell, model in zip(cells, models, strict=True)
                 ]
-            columns.append((heading.format(examples=self.examples), cells))
-        columns += [
-            (
-                f"ms for {size}",
-                [f"{model.latency[size]:.2f}" for model in models],
-            )
-            for size in models[0].latency
-        ]
-        return join_columns(self.models, columns)
+            columns[heading.format(examples=self.examples)] = cells
+        for size in models[0].latency:
+            columns[f"ms for {size}"] = [
+                f"{model.latency[size]:.2f}" for model in models
+            ]
+        return self.models, columns
 
 
 def compare(
@@ -241,10 +259,10 @@ def compare(
             to `15`.
         batch_size: Integer, for arrays and for datasets without batches.
             Defaults to `None`: 128 for arrays.
-        latency_batch_sizes: Tuple of batch sizes at which to measure the
-            latency, which is the median time of up to 100 calls. The models
-            take turns. An empty tuple skips the measurement. Defaults to
-            `(1, 128)`.
+        latency_batch_sizes: Batch size or tuple of batch sizes at which to
+            measure the latency, which is the median time of up to 100 calls.
+            The models take turns. An empty tuple skips the measurement.
+            Defaults to `(1, 128)`.
         from_logits: Whether the models return logits (`True`, the default) or
             probabilities. Applies only to models in which no softmax is found.
         ignore_class: Integer. Examples with this label do not count, for
@@ -259,21 +277,29 @@ def compare(
         ValueError: If an argument is invalid, or if the data has sample
             weights, no labels, or no examples.
     """
-    _check_models(models)
+    if not isinstance(models, dict) or not models:
+        raise ValueError(
+            "Expected `models` to be a dict from names to models. "
+            f"Received: models={models!r}"
+        )
     teacher = _find_teacher(teacher, models)
     check_positive("temperature", temperature)
-    _check_latency_batch_sizes(latency_batch_sizes)
+    sizes = [
+        check_integer("latency_batch_sizes", size, low=1)
+        for size in np.ravel(latency_batch_sizes).tolist()
+    ]
     if ignore_class is not None:
-        check_integer("ignore_class", ignore_class, low=-math.inf)
+        check_integer("ignore_class", ignore_class)
     functions = {
-        name: compile_logits(model, from_logits, served=True)
+        name: compile_logits(model, from_logits)
         for name, model in models.items()
     }
-    # Most models have the same logits at every temperature.
-    softening_functions = {
-        name: compile_logits(model, from_logits, temperature)
+    scored_functions = functions | {
+        name: compile_logits(model, from_logits, (None, temperature))
         for name, model in models.items()
-        if temperature != 1 and teacher is not None and _softens(model)
+        if temperature != 1
+        and teacher is not None
+        and depends_on_temperature(model)
     }
     scores = {
         name: Scores(temperature, num_bins, teacher not in (None, name))
@@ -282,21 +308,20 @@ def compare(
     batches, length = to_batches(data, batch_size)
     inputs = score_batches(
         scores,
-        functions,
-        softening_functions,
+        scored_functions,
         show_progress(batches, length, verbose),
         teacher,
         ignore_class,
     )
-    if any(model_scores.is_empty() for model_scores in scores.values()):
+    correct = {name: scores[name].get_correct() for name in models}
+    if not len(next(iter(correct.values()))):
         raise ValueError(
             "Expected `data` to have at least one example that counts. "
             "Received: no examples, or only examples that a mask or "
             "`ignore_class` excludes"
         )
     latency = {
-        size: cost.measure_latency(functions, inputs, size)
-        for size in latency_batch_sizes
+        size: cost.measure_latency(functions, inputs, size) for size in sizes
     }
     reports = {
         name: ModelReport(
@@ -308,15 +333,7 @@ def compare(
         )
         for name, model in models.items()
     }
-    correct = {name: scores[name].get_correct() for name in models}
     return Comparison(reports, correct, teacher)
-
-
-def _softens(model) -> bool:
-    """Returns whether the logits of a model depend on the temperature."""
-    if isinstance(model, Ensemble):
-        return model.averages_at_a_temperature
-    return isinstance(model, keras.layers.Layer) and serves_softer(model)
 
 
 def _find_teacher(teacher, models):
@@ -330,28 +347,3 @@ def _find_teacher(teacher, models):
             f"Received: teacher={teacher!r}"
         )
     return teacher
-
-
-def _check_models(models) -> None:
-    if not isinstance(models, dict) or not models:
-        raise ValueError(
-            "Expected `models` to be a dict from names to models. "
-            f"Received: models={models!r}"
-        )
-    for name, model in models.items():
-        if isinstance(model, type) or not callable(model):
-            raise ValueError(
-                "Expected each of `models` to be a `keras.Model` or a "
-                f"callable. Received: {name!r}: {model!r}"
-            )
-
-
-def _check_latency_batch_sizes(sizes) -> None:
-    if not isinstance(sizes, (list, tuple)):
-        raise ValueError(
-            "Expected `latency_batch_sizes` to be a tuple of integers. An "
-            "empty tuple skips the measurement. Received: "
-            f"latency_batch_sizes={sizes!r}"
-        )
-    for size in sizes:
-        check_integer("latency_batch_sizes", size, low=1)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend import count_macs
+from keras_distill.teachers.ensemble import Ensemble
 
 # Limits for each model and batch size.
 _MAX_REPETITIONS = 100
@@ -17,14 +18,14 @@ _MAX_SECONDS = 3.0
 
 
 def count_parameters(model) -> int | None:
-    """Counts all weights. Returns `None` for functions."""
+    """Counts all weights. Returns `None` if functions hide some."""
     if not _has_known_weights(model):
         return None
-    return model.count_params()
+    return sum(math.prod(weight.shape) for weight in model.weights)
 
 
 def count_bytes(model) -> int | None:
-    """Sums up the bytes of all weights. Returns `None` for functions."""
+    """Counts the bytes of all weights. `None` if functions hide some."""
     if not _has_known_weights(model):
         return None
     return sum(
@@ -64,20 +65,17 @@ def measure_latency(functions: dict, inputs, batch_size: int) -> dict:
 
 
 def measure_macs(model, inputs) -> int | None:
-    """Counts the multiply-accumulate operations (MACs) for one example.
-
-    Returns `None` if a loop or a branch hides operations.
-    """
-    options = (
-        {"training": False} if isinstance(model, keras.layers.Layer) else {}
-    )
+    """Counts the MACs for one example. `None` if a loop hides operations."""
+    is_layer = isinstance(model, keras.layers.Layer)
+    options = {"training": False} if is_layer else {}
     return count_macs(lambda x: model(x, **options), inputs)
 
 
 def _has_known_weights(model) -> bool:
-    # The members of an ensemble can be functions.
-    models = [model, *getattr(model, "models", [])]
-    return all(isinstance(member, keras.layers.Layer) for member in models)
+    members = model.models if isinstance(model, Ensemble) else []
+    return isinstance(model, keras.layers.Layer) and all(
+        map(_has_known_weights, members)
+    )
 
 
 def _run(function, batch) -> None:

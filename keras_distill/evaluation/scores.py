@@ -7,11 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_distill.evaluation.statistics import find_accuracy_interval
 from keras_distill.metrics import ExpectedCalibrationError
 from keras_distill.metrics import TeacherAgreement
 from keras_distill.metrics import TeacherKLDivergence
-from keras_distill.metrics.labels import to_class_ids
+from keras_distill.metrics.label_metric import to_class_ids
 from keras_distill.validation import look_like_probabilities
 
 
@@ -27,39 +26,37 @@ class Scores:
         )
         self._correct: list[np.ndarray] = []
 
-    def update(
-        self, labels, logits, softened, teacher_logits, teacher_softened
-    ) -> None:
-        """Adds a batch. `softened` is for the divergence at `temperature`."""
-        values = ops.convert_to_numpy(logits)
-        # With a NaN there is no most likely class, so it counts as an error.
-        has_class = ~np.isnan(values).any(axis=-1)
-        correct = has_class & (np.argmax(values, axis=-1) == labels)
-        self._correct.append(correct.ravel())
-        self._calibration.update_state(labels, logits)
+    def update(self, labels, logits, teacher_logits) -> None:
+        """Adds a batch. The first logits are served, and the last softened."""
+        self._calibration.update_state(labels, logits[0])
         if self._teacher_metrics:
             agreement, divergence = self._teacher_metrics
-            agreement.update_state(teacher_logits, logits)
-            divergence.update_state(teacher_softened, softened)
-
-    def is_empty(self) -> bool:
-        """Returns whether no example has been added."""
-        return not self._correct
+            agreement.update_state(teacher_logits[0], logits[0])
+            divergence.update_state(teacher_logits[-1], logits[-1])
+        served = ops.convert_to_numpy(logits[0])
+        # With a NaN there is no most likely class, so it counts as an error.
+        has_class = ~np.isnan(served).any(axis=-1)
+        correct = has_class & (np.argmax(served, axis=-1) == labels)
+        self._correct.append(correct.ravel())
 
     def get_correct(self) -> np.ndarray:
         """Returns a boolean array: which examples the model gets right."""
-        return np.concatenate(self._correct)
+        return np.concatenate(self._correct or [np.zeros(0, bool)])
 
     def compute_results(self) -> dict[str, typing.Any]:
         """Returns the fields of `ModelReport` that come from the data."""
+        from scipy import stats
+
         correct = self.get_correct()
+        test = stats.binomtest(int(correct.sum()), len(correct))
+        lower, upper = test.proportion_ci(0.95, method="wilson")
         agreement, divergence = [
             float(metric.result()) for metric in self._teacher_metrics
         ] or (None, None)
         return {
             "errors": int(np.sum(~correct)),
             "accuracy": float(np.mean(correct)),
-            "accuracy_interval": find_accuracy_interval(correct),
+            "accuracy_interval": (float(lower), float(upper)),
             "teacher_agreement": agreement,
             "teacher_kl_divergence": divergence,
             "expected_calibration_error": float(self._calibration.result()),
@@ -67,9 +64,8 @@ class Scores:
 
 
 def score_batches(
-    scores: dict,
+    scores: dict[str, Scores],
     functions: dict,
-    softening_functions: dict,
     batches: typing.Iterable,
     teacher: str | None,
     ignore_class: int | None,
@@ -79,34 +75,29 @@ def score_batches(
     for batch in batches:
         x, y = _unpack(batch)
         outputs = {name: function(x) for name, function in functions.items()}
-        logits = {name: output for name, (output, _) in outputs.items()}
+        logits = {name: output[0] for name, output in outputs.items()}
         if first_inputs is None:
             first_inputs = keras.tree.map_structure(ops.convert_to_numpy, x)
-            _check_logits(logits)
-        example_logits = next(iter(logits.values()))
-        labels = ops.convert_to_numpy(to_class_ids(y, example_logits))
-        counted = _find_counted(
-            labels, ignore_class, [mask for _, mask in outputs.values()]
-        )
-        if counted is not None and not counted.any():
-            continue
-        labels = _select(labels, counted)
-        _check_labels(labels, example_logits.shape[-1])
-        logits = {
-            name: _select(output, counted) for name, output in logits.items()
-        }
-        softened = logits | {
-            name: _select(function(x)[0], counted)
-            for name, function in softening_functions.items()
-        }
-        for name, model_scores in scores.items():
-            model_scores.update(
-                labels,
-                logits[name],
-                softened[name],
-                logits.get(teacher),
-                softened.get(teacher),
+            _check_logits(
+                {name: served for name, (served, *_) in logits.items()}
             )
+        example_logits = next(iter(logits.values()))[0]
+        labels = ops.convert_to_numpy(to_class_ids(y, example_logits))
+        masks = [mask for _, mask in outputs.values() if mask is not None]
+        counted = np.logical_and.reduce(
+            [labels != ignore_class, *map(ops.convert_to_numpy, masks)]
+        )
+        if not counted.any():
+            continue
+        if not counted.all():
+            labels = labels[counted]
+            logits = {
+                name: [ops.convert_to_numpy(z)[counted] for z in model_logits]
+                for name, model_logits in logits.items()
+            }
+        _check_labels(labels, example_logits.shape[-1])
+        for name, model_scores in scores.items():
+            model_scores.update(labels, logits[name], logits.get(teacher))
     return first_inputs
 
 
@@ -128,21 +119,6 @@ def _unpack(batch) -> tuple:
             "example counts once. Received: data with sample weights"
         )
     return x, y
-
-
-def _find_counted(labels, ignore_class, masks) -> np.ndarray | None:
-    """Returns which labels count, or `None` if all of them count."""
-    counted = [ops.convert_to_numpy(mask) for mask in masks if mask is not None]
-    if ignore_class is not None:
-        counted.append(labels != ignore_class)
-    return np.logical_and.reduce(counted) if counted else None
-
-
-def _select(tensor, counted):
-    """Returns the entries that count."""
-    if counted is None:
-        return tensor
-    return ops.convert_to_numpy(tensor)[counted]
 
 
 def _check_labels(labels, classes) -> None:

@@ -4,7 +4,6 @@ from keras_distill.evaluation.comparison import Comparison
 from keras_distill.evaluation.tables import SCORE_COLUMNS
 from keras_distill.evaluation.tables import Table
 from keras_distill.evaluation.tables import format_range
-from keras_distill.evaluation.tables import join_columns
 
 
 class ComparisonSummary(Table):
@@ -21,22 +20,23 @@ class ComparisonSummary(Table):
         self.examples = examples
 
     def to_dict(self):
-        """Returns the values as a dict from names to dicts, ready for JSON."""
-        return {
-            str(name): {field: list(seeds) for field, seeds in fields.items()}
-            for name, fields in self.values.items()
-        }
+        """Converts the values for JSON.
 
-    def _format_rows(self):
-        columns = []
+        Returns:
+            Dict from the name of each model to a dict, which maps fields of
+            `ModelReport` to a list with one value for each seed.
+        """
+        return {str(name): fields for name, fields in self.values.items()}
+
+    def _format_columns(self):
+        columns = {}
         for heading, field, form in SCORE_COLUMNS:
             seeds = [fields[field] for fields in self.values.values()]
-            cells = [
+            columns[heading.format(examples=self.examples)] = [
                 "" if None in values else format_range(values, form)
                 for values in seeds
             ]
-            columns.append((heading.format(examples=self.examples), cells))
-        return join_columns(self.values, columns)
+        return self.values, columns
 
 
 def summarize(reports):

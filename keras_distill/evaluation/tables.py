@@ -54,30 +54,6 @@ SCORE_COLUMNS: tuple = (
 )
 
 
-def join_columns(names, columns) -> list[tuple[str, ...]]:
-    """Returns rows of cells from `(heading, cells)`, without empty columns."""
-    filled = [[heading, *cells] for heading, cells in columns if any(cells)]
-    return list(zip(["", *map(str, names)], *filled, strict=True))
-
-
-def format_table(rows: typing.Sequence[typing.Sequence[str]]) -> str:
-    """Aligns the first column to the left and the other columns to the right.
-
-    The first row is the heading.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(
-                zip(row, widths, strict=True)
-            )
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
 def format_markdown(rows: typing.Sequence[typing.Sequence[str]]) -> str:
     """Formats rows of cells as a Markdown table. The first is the heading."""
     heading, *body = (
@@ -93,11 +69,23 @@ class Table:
     """Base class of results that print themselves as a table."""
 
     def to_markdown(self):
-        """Returns the table in Markdown."""
-        return format_markdown(self._format_rows())
+        """Formats the table in Markdown.
+
+        Returns:
+            String with one line for each row.
+        """
+        return format_markdown(self._list_rows())
 
     def __str__(self):
-        return format_table(self._format_rows())
+        rows = self._list_rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                [name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
+            )
+            for name, *cells in rows
+        ]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
     # A notebook without Markdown and the interactive prompt show this.
     __repr__ = __str__
@@ -105,6 +93,16 @@ class Table:
     def _repr_markdown_(self):
         return self.to_markdown()
 
-    def _format_rows(self) -> list[tuple[str, ...]]:
-        """Returns the rows of the table."""
+    def _list_rows(self):
+        """Returns the heading and the rows, without empty columns."""
+        names, columns = self._format_columns()
+        filled = [
+            [heading, *cells]
+            for heading, cells in columns.items()
+            if any(cells)
+        ]
+        return list(zip(["", *map(str, names)], *filled, strict=True))
+
+    def _format_columns(self):
+        """Returns the names of the rows, and a dict from headings to cells."""
         raise NotImplementedError

@@ -11,8 +11,8 @@ from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
-from keras_distill.validation import check_axis
 from keras_distill.validation import check_flag
+from keras_distill.validation import check_integer
 from keras_distill.validation import check_positive
 
 OTHER_TARGETS = (
@@ -21,17 +21,13 @@ OTHER_TARGETS = (
 )
 
 
-def require_served(serves, values):
-    """Returns values of targets that serve a loss or metric.
-
-    Other targets raise a `ValueError`, and in a compiled function the values
-    are NaN.
-    """
-    if serves is True:
+def require_valid(valid, values):
+    """Raises if targets are not valid. In a compiled function, returns NaN."""
+    if valid is True:
         return values
-    if is_concrete(serves) and not serves:
+    if is_concrete(valid) and not valid:
         raise ValueError(f"{OTHER_TARGETS}.")
-    return ops.where(serves, values, float("nan"))
+    return ops.where(valid, values, float("nan"))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -108,7 +104,7 @@ class DistillationLoss(keras.losses.Loss):
         check_flag("teacher_from_logits", teacher_from_logits)
         self.from_logits = from_logits
         self.teacher_from_logits = teacher_from_logits
-        self.axis = check_axis(axis)
+        self.axis = check_integer("axis", axis)
 
     @property
     def temperature(self):
@@ -156,17 +152,10 @@ class DistillationLoss(keras.losses.Loss):
             temperature = self._temperature.read()
         values = self.compute_values(targets, y_pred, temperature)
         num_classes = y_pred.shape[self.axis]
-        return require_served(targets.serves(temperature, num_classes), values)
+        return require_valid(targets.hold_at(temperature, num_classes), values)
 
     def compute_values(self, targets, student_logits, temperature=None):
-        """Returns the loss of each sample of `Targets` that serve it.
-
-        Args:
-            targets: `Targets`.
-            student_logits: Tensor of shape `(batch, ..., classes)`.
-            temperature: Scalar tensor or variable, or `None` for a loss without
-                a temperature.
-        """
+        """Returns the loss of each sample of `Targets` that hold at T."""
         targets = targets.to_logits(
             self.teacher_from_logits, self.teacher_log_zero, self.dtype
         )
@@ -192,15 +181,7 @@ class DistillationLoss(keras.losses.Loss):
         )
 
     def compare_targets(self, targets, student_logits):
-        """Returns the loss of each sample.
-
-        Args:
-            targets: `Targets` with logits.
-            student_logits: Tensor of shape `(batch, ..., classes)`.
-
-        Returns:
-            Tensor of that shape without the axis of the classes.
-        """
+        """Returns the loss of each sample for `Targets` with logits."""
         return self.compare(targets.all_logits(), student_logits)
 
     def compare(self, teacher_logits, student_logits):

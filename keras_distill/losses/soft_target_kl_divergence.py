@@ -4,14 +4,15 @@ from keras import ops
 from keras_distill.losses.soft_target_loss import SoftTargetLoss
 
 
-def kl_divergence(log_p, log_q, axis=-1):
-    """Returns `sum_i p_i (log p_i - log q_i)` without cancellation.
+def kl_divergence(log_p, logits, axis=-1):
+    """Returns `sum_i p_i (log p_i - log q_i)`, with q the softmax of logits.
 
     `p` and `q` both sum to 1, so `q_i - p_i` can be added to each term. Then no
     term is negative, and no digits cancel where `p` and `q` are close. Nothing
     is clipped, and the term is 0 where `p_i` is 0.
     """
     p = ops.exp(log_p)
+    log_q = ops.log_softmax(logits, axis=axis)
     ratio = log_p - log_q
     # Where p and q are close, compute p * ratio - p + q without a difference of
     # p and q. Elsewhere `exp` of this form would overflow.
@@ -71,5 +72,5 @@ class SoftTargetKLDivergence(SoftTargetLoss):
             outputs differ in shape.
     """
 
-    def compare_distributions(self, log_p, log_q):
-        return kl_divergence(log_p, log_q, self.axis)
+    def compare_distributions(self, log_p, logits):
+        return kl_divergence(log_p, logits, self.axis)

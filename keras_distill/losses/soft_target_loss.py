@@ -34,16 +34,11 @@ class SoftTargetLoss(DistillationLoss):
     def compare_targets(self, targets, student_logits):
         temperature = self._temperature
         log_p = targets.log_probabilities(temperature, self.axis)
-        log_q = targets.project(student_logits, temperature, self.axis)
-        return temperature**2 * self.compare_distributions(log_p, log_q)
+        logits = targets.project(student_logits, temperature, self.axis)
+        return temperature**2 * self.compare_distributions(log_p, logits)
 
-    def compare_distributions(self, log_p, log_q):
-        """Returns the loss of each sample without the factor T^2.
-
-        Args:
-            log_p: The logarithms of the teacher's probabilities.
-            log_q: The logarithms of the student's probabilities.
-        """
+    def compare_distributions(self, log_p, logits):
+        """Returns the loss of each sample without the factor T^2."""
         raise NotImplementedError
 
     def get_config(self):

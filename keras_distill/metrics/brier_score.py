@@ -1,16 +1,11 @@
 import keras
 from keras import ops
 
-from keras_distill.backend.keras_compat import get_keras_mask
-from keras_distill.backend.keras_compat import set_direction
-from keras_distill.metrics.labels import to_class_ids
-from keras_distill.metrics.labels import to_probabilities
-from keras_distill.metrics.weights import flatten_weighted
-from keras_distill.validation import check_flag
+from keras_distill.metrics.label_metric import LabelMetric
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class BrierScore(keras.metrics.Mean):
+class BrierScore(LabelMetric):
     """Mean squared error of the probabilities.
 
     With the probabilities q and the one-hot label y, it is the mean of
@@ -45,31 +40,14 @@ class BrierScore(keras.metrics.Mean):
     """
 
     def __init__(self, from_logits=True, name="brier_score", dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        check_flag("from_logits", from_logits)
-        self.from_logits = from_logits
-        set_direction(self, "down")
+        super().__init__((2,), from_logits, name, dtype)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch.
-
-        Args:
-            y_true: Class ids of shape `(batch, ...)`, or one-hot labels of
-                shape `(batch, ..., classes)`.
-            y_pred: The outputs, of shape `(batch, ..., classes)`.
-            sample_weight: Optional weights of shape `(batch,)` or
-                `(batch, ...)`.
-        """
-        y_pred = ops.convert_to_tensor(y_pred)
-        labels = to_class_ids(y_true, y_pred)
-        probabilities = to_probabilities(y_pred, self.from_logits)
+    def sum_batch(self, labels, probabilities, weights):
         one_hot = ops.one_hot(
             labels, probabilities.shape[-1], dtype=probabilities.dtype
         )
-        values = ops.sum(ops.square(probabilities - one_hot), axis=-1)
-        super().update_state(
-            *flatten_weighted(values, sample_weight, get_keras_mask(y_pred))
-        )
+        errors = ops.sum(ops.square(probabilities - one_hot), axis=-1)
+        return ops.stack([ops.sum(weights * errors), ops.sum(weights)])
 
-    def get_config(self):
-        return {**super().get_config(), "from_logits": self.from_logits}
+    def result(self):
+        return ops.divide_no_nan(self.sums[0], self.sums[1])

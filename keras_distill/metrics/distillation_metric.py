@@ -2,12 +2,14 @@ import keras
 from keras import ops
 
 from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.backend.keras_compat import to_snake_case
 from keras_distill.losses import DistillationLoss
-from keras_distill.losses.distillation_loss import require_served
-from keras_distill.metrics.weights import flatten_weighted
+from keras_distill.losses.distillation_loss import require_valid
+from keras_distill.metrics.weights import to_weights
 from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
+from keras_distill.validation import check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -66,12 +68,10 @@ class DistillationMetric(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
         if teacher_from_logits is None:
             teacher_from_logits = from_logits
-        for argument, flag in (
-            ("from_logits", from_logits),
-            ("teacher_from_logits", teacher_from_logits),
-        ):
-            if flag is not None:
-                check_flag(argument, flag)
+        if from_logits is not None:
+            check_flag("from_logits", from_logits)
+        if teacher_from_logits is not None:
+            check_flag("teacher_from_logits", teacher_from_logits)
         self.from_logits = from_logits
         self.teacher_from_logits = teacher_from_logits
         self.axis = axis
@@ -92,16 +92,16 @@ class DistillationMetric(keras.metrics.Mean):
         if self.from_logits is False:
             y_pred = to_logits(y_pred, DistillationLoss.student_log_zero)
         targets = as_targets(y_true)
-        y_pred = require_served(
-            self.is_served_by(targets, y_pred.shape[self.axis]), y_pred
+        y_pred = require_valid(
+            self.are_valid_targets(targets, y_pred.shape[self.axis]), y_pred
         )
         self.update(targets, y_pred, sample_weight, mask)
 
-    def is_served_by(self, targets, num_classes):
+    def are_valid_targets(self, targets, num_classes):
         """Whether `Targets` hold at the temperature: a bool or a tensor."""
         if not hasattr(self, "temperature"):
             return True
-        return targets.serves(self.temperature, num_classes)
+        return targets.hold_at(self.temperature, num_classes)
 
     def update(self, targets, student_logits, sample_weight, mask):
         """Adds a batch of `Targets` and student logits."""
@@ -112,9 +112,15 @@ class DistillationMetric(keras.metrics.Mean):
             DistillationLoss.teacher_log_zero,
             dtype,
         )
-        values = self.measure_targets(targets, ops.cast(student_logits, dtype))
-        values, weights = flatten_weighted(values, sample_weight, mask)
-        super().update_state(values, weights)
+        student_logits = ops.cast(student_logits, dtype)
+        values = self.measure_targets(targets, student_logits)
+        values = ops.cast(values, dtype)
+        weights = to_weights(values, sample_weight, mask)
+        # Entries with zero weight may be NaN.
+        values = ops.where(weights == 0, 0.0, values)
+        super().update_state(
+            ops.reshape(values, (-1,)), ops.reshape(weights, (-1,))
+        )
 
     def measure_targets(self, targets, student_logits):
         """Returns the value of each sample for `Targets` with logits."""
@@ -142,3 +148,29 @@ class DistillationMetric(keras.metrics.Mean):
             "teacher_from_logits": self.teacher_from_logits,
             "axis": self.axis,
         }
+
+
+class TemperatureMetric(DistillationMetric):
+    """Base class of the metrics at a temperature."""
+
+    def __init__(
+        self,
+        temperature=1.0,
+        from_logits=None,
+        teacher_from_logits=None,
+        axis=-1,
+        name=None,
+        dtype=None,
+    ):
+        if name is None:
+            name = to_snake_case(type(self).__name__)
+        super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
+        self._temperature = check_positive("temperature", temperature)
+
+    @property
+    def temperature(self):
+        """The temperature. It is fixed."""
+        return self._temperature
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}

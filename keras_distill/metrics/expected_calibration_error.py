@@ -1,62 +1,18 @@
 import keras
 from keras import ops
 
-from keras_distill.backend.keras_compat import get_keras_mask
-from keras_distill.backend.keras_compat import set_direction
-from keras_distill.metrics.labels import to_class_ids
-from keras_distill.metrics.labels import to_probabilities
-from keras_distill.metrics.weights import flatten_weighted
-from keras_distill.validation import check_flag
+from keras_distill.metrics.label_metric import LabelMetric
 from keras_distill.validation import check_integer
 
 
-def sum_by_confidence(labels, probabilities, num_bins: int, weights=None):
-    """Returns weights, confidences and correct predictions, summed per bin.
-
-    The confidence is the probability of the most likely class. Bin m of M
-    contains the samples with a confidence in `((m - 1) / M, m / M]` (Guo et
-    al., 2017, "On Calibration of Modern Neural Networks", section 2). The
-    result has the shape `(3, num_bins)`.
-    """
-    dtype = probabilities.dtype
-    confidences = ops.max(probabilities, axis=-1)
-    predicted = ops.cast(ops.argmax(probabilities, axis=-1), labels.dtype)
-    correct = ops.cast(ops.equal(predicted, labels), dtype)
-    if weights is None:
-        weights = ops.ones_like(confidences)
-    # Samples with zero weight may be NaN.
-    confidences = ops.where(weights == 0, 0.0, confidences)
-    bins = ops.cast(ops.ceil(confidences * num_bins), "int32") - 1
-    in_bin = ops.one_hot(
-        ops.clip(bins, 0, num_bins - 1), num_bins, axis=0, dtype=dtype
-    )
-    return ops.stack(
-        [
-            ops.sum(in_bin * weights, axis=-1),
-            ops.sum(in_bin * (weights * confidences), axis=-1),
-            ops.sum(in_bin * (weights * correct), axis=-1),
-        ]
-    )
-
-
-def expected_calibration_error(sums):
-    """Returns the calibration error for the sums of `sum_by_confidence`.
-
-    Guo et al. (2017), equation 3: the mean over all samples of
-    `|accuracy - confidence|` of the sample's bin.
-    """
-    weights, confidences, correct = ops.unstack(sums, axis=0)
-    total = ops.sum(weights)
-    return ops.divide_no_nan(ops.sum(ops.abs(correct - confidences)), total)
-
-
 @keras.saving.register_keras_serializable(package="keras_distill")
-class ExpectedCalibrationError(keras.metrics.Metric):
+class ExpectedCalibrationError(LabelMetric):
     """Difference between a model's confidence and its accuracy.
 
     If a calibrated model has a confidence of 80 %, it is right for 80 % of the
     samples. The metric sorts n samples into M bins B by confidence, which is
-    the probability of the most likely class. The error is
+    the probability of the most likely class. Bin m contains the confidences in
+    `((m - 1) / M, m / M]`. The error is
 
         sum_m |B_m| / n * |accuracy(B_m) - confidence(B_m)|
 
@@ -96,49 +52,30 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         name="expected_calibration_error",
         dtype=None,
     ):
-        super().__init__(name=name, dtype=dtype)
-        self.num_bins = check_integer("num_bins", num_bins, low=1)
-        check_flag("from_logits", from_logits)
-        self.from_logits = from_logits
-        self.sums = self.add_variable(
-            (3, self.num_bins),
-            initializer="zeros",
-            dtype=self.dtype,
-            name="sums",
-        )
-        set_direction(self, "down")
+        num_bins = check_integer("num_bins", num_bins, low=1)
+        super().__init__((3, num_bins), from_logits, name, dtype)
+        self.num_bins = num_bins
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch.
-
-        Args:
-            y_true: Class ids of shape `(batch, ...)`, or one-hot labels of
-                shape `(batch, ..., classes)`.
-            y_pred: The outputs, of shape `(batch, ..., classes)`.
-            sample_weight: Optional weights of shape `(batch,)` or
-                `(batch, ...)`.
-        """
-        y_pred = ops.convert_to_tensor(y_pred)
-        mask = get_keras_mask(y_pred)
-        labels = to_class_ids(y_true, y_pred)
-        probabilities = to_probabilities(y_pred, self.from_logits)
-        _, weights = flatten_weighted(
-            ops.cast(labels, probabilities.dtype), sample_weight, mask
-        )
-        sums = sum_by_confidence(
-            ops.reshape(labels, (-1,)),
-            ops.reshape(probabilities, (-1, probabilities.shape[-1])),
+    def sum_batch(self, labels, probabilities, weights):
+        confidences = ops.max(probabilities, axis=-1)
+        correct = ops.equal(ops.argmax(probabilities, axis=-1), labels)
+        bins = ops.cast(ops.ceil(confidences * self.num_bins), "int32") - 1
+        in_bin = weights * ops.one_hot(
+            ops.clip(bins, 0, self.num_bins - 1),
             self.num_bins,
-            weights,
+            axis=0,
+            dtype=weights.dtype,
         )
-        self.sums.assign_add(ops.cast(sums, self.sums.dtype))
+        correct = ops.cast(correct, weights.dtype)
+        values = [ops.ones_like(weights), confidences, correct]
+        return ops.stack([ops.sum(in_bin * row, axis=-1) for row in values])
 
     def result(self):
-        return expected_calibration_error(ops.convert_to_tensor(self.sums))
+        weights, confidences, correct = ops.unstack(
+            ops.convert_to_tensor(self.sums)
+        )
+        gap = ops.sum(ops.abs(correct - confidences))
+        return ops.divide_no_nan(gap, ops.sum(weights))
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "num_bins": self.num_bins,
-            "from_logits": self.from_logits,
-        }
+        return {**super().get_config(), "num_bins": self.num_bins}

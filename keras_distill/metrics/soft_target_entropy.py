@@ -1,28 +1,11 @@
 import keras
 from keras import ops
 
-from keras_distill.metrics.distillation_metric import DistillationMetric
-from keras_distill.targets import DenseTargets
-from keras_distill.validation import check_positive
-
-
-def soft_target_entropy(logits, temperature=1.0, axis=-1):
-    """Returns the entropy of `softmax(logits / temperature)` in nats.
-
-    Shannon (1948), section 6: `-sum_i p_i log p_i`. It is between 0 (one class
-    is certain) and the logarithm of the number of classes (all classes are
-    equally likely). It never decreases when the temperature increases.
-    """
-    targets = DenseTargets(ops.convert_to_tensor(logits))
-    return _entropy(targets.log_probabilities(temperature, axis), axis)
-
-
-def _entropy(log_p, axis):
-    return -ops.sum(ops.exp(log_p) * log_p, axis=axis)
+from keras_distill.metrics.distillation_metric import TemperatureMetric
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class SoftTargetEntropy(DistillationMetric):
+class SoftTargetEntropy(TemperatureMetric):
     """Entropy of the teacher's soft targets, in nats.
 
     The mean entropy of the softmax of the teacher's logits at temperature T. At
@@ -63,26 +46,6 @@ class SoftTargetEntropy(DistillationMetric):
         ValueError: If the temperature is not positive.
     """
 
-    def __init__(
-        self,
-        temperature=1.0,
-        from_logits=None,
-        teacher_from_logits=None,
-        axis=-1,
-        name="soft_target_entropy",
-        dtype=None,
-    ):
-        super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
-        self._temperature = check_positive("temperature", temperature)
-
-    @property
-    def temperature(self):
-        """The temperature. It is fixed."""
-        return self._temperature
-
     def measure_targets(self, targets, student_logits):
         log_p = targets.log_probabilities(self.temperature, self.axis)
-        return _entropy(log_p, self.axis)
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
+        return -ops.sum(ops.exp(log_p) * log_p, axis=self.axis)

@@ -61,7 +61,6 @@ class TeacherAgreement(DistillationMetric):
             name = "teacher_agreement" + (f"_top_{k}" if k > 1 else "")
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
         self.k = k
-        set_direction(self, "up")
 
     def measure_targets(self, targets, student_logits):
         student_logits = ops.moveaxis(student_logits, self.axis, -1)
@@ -79,7 +78,10 @@ class TeacherAgreement(DistillationMetric):
             ops.expand_dims(ops.cast(expected, "int32"), -1),
             ops.cast(classes, "int32"),
         )
-        return ops.cast(ops.any(agrees, axis=-1), student_logits.dtype)
+        return ops.any(agrees, axis=-1)
 
     def get_config(self):
         return {**super().get_config(), "k": self.k}
+
+
+set_direction(TeacherAgreement, "up")

@@ -2,12 +2,11 @@ import keras
 
 from keras_distill.backend.keras_compat import set_direction
 from keras_distill.losses.soft_target_kl_divergence import kl_divergence
-from keras_distill.metrics.distillation_metric import DistillationMetric
-from keras_distill.validation import check_positive
+from keras_distill.metrics.distillation_metric import TemperatureMetric
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
-class TeacherKLDivergence(DistillationMetric):
+class TeacherKLDivergence(TemperatureMetric):
     """Divergence of the student's probabilities from the teacher's.
 
     With p and q the softmax of the teacher's and of the student's logits at
@@ -50,29 +49,11 @@ class TeacherKLDivergence(DistillationMetric):
         ValueError: If the temperature is not positive.
     """
 
-    def __init__(
-        self,
-        temperature=1.0,
-        from_logits=None,
-        teacher_from_logits=None,
-        axis=-1,
-        name="teacher_kl_divergence",
-        dtype=None,
-    ):
-        super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
-        self._temperature = check_positive("temperature", temperature)
-        set_direction(self, "down")
-
-    @property
-    def temperature(self):
-        """The temperature. It is fixed."""
-        return self._temperature
-
     def measure_targets(self, targets, student_logits):
         targets.check(student_logits.shape, self.axis)
         log_p = targets.log_probabilities(self.temperature, self.axis)
-        log_q = targets.project(student_logits, self.temperature, self.axis)
-        return kl_divergence(log_p, log_q, self.axis)
+        logits = targets.project(student_logits, self.temperature, self.axis)
+        return kl_divergence(log_p, logits, self.axis)
 
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
+
+set_direction(TeacherKLDivergence, "down")

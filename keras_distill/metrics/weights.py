@@ -1,21 +1,14 @@
 from keras import ops
 
 
-def flatten_weighted(values, sample_weight, mask):
-    """Returns values and weights (or `None`) of rank 1 for a mean."""
-    weights = None
-    for weight in (sample_weight, mask):
-        if weight is None:
-            continue
-        weight = _align(ops.cast(weight, values.dtype), values)
-        weights = weight if weights is None else weights * weight
-    if weights is not None:
-        weights = ops.reshape(
-            ops.broadcast_to(weights, ops.shape(values)), (-1,)
-        )
-        # Entries with zero weight may be NaN.
-        values = ops.where(weights == 0, 0.0, ops.reshape(values, (-1,)))
-    return ops.reshape(values, (-1,)), weights
+def to_weights(values, *weights):
+    """Multiplies weights, or `None`, to one weight for each of `values`."""
+    product = ops.ones_like(values)
+    for weight in weights:
+        if weight is not None:
+            weight = _align(ops.cast(weight, values.dtype), values)
+            product *= ops.broadcast_to(weight, ops.shape(values))
+    return product
 
 
 def _align(weight, values):

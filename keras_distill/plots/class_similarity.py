@@ -8,23 +8,8 @@ from keras_distill.plots.style import check_logits
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
 from keras_distill.plots.style import get_class_names
-from keras_distill.plots.style import get_colormap
 from keras_distill.targets import soften
 from keras_distill.validation import check_positive
-
-
-def mean_soft_targets(logits, labels, temperature):
-    """Averages the soft targets of each class: NaN without an example."""
-    probabilities = ops.convert_to_numpy(
-        ops.softmax(soften(logits, temperature))
-    )
-    classes = logits.shape[-1]
-    means = np.full((classes, classes), np.nan)
-    for label in range(classes):
-        class_probabilities = probabilities[labels == label]
-        if len(class_probabilities):
-            means[label] = class_probabilities.mean(axis=0)
-    return means
 
 
 def class_similarity(
@@ -66,18 +51,19 @@ def class_similarity(
     names = get_class_names(class_names, logits.shape[-1])
     if labels is None:
         labels = logits.argmax(axis=-1)
-    means = mean_soft_targets(
-        logits,
-        check_labels(labels, logits),
-        check_positive("temperature", temperature),
+    labels = check_labels(labels, logits)
+    check_positive("temperature", temperature)
+    probabilities = ops.convert_to_numpy(
+        ops.softmax(soften(logits, temperature))
     )
+    means = np.full((len(names), len(names)), np.nan)
+    for label in np.unique(labels):
+        means[int(label)] = probabilities[labels == label].mean(axis=0)
     # The large values on the diagonal would hide all other values.
-    off_diagonal = np.ma.masked_invalid(
-        np.where(np.eye(len(means)), np.nan, means)
-    )
+    np.fill_diagonal(means, np.nan)
     ax = get_axes(ax, size=(5.6, 4.8))
-    colors = get_colormap("Blues").with_extremes(bad="#f2f3f4")
-    image = ax.imshow(off_diagonal, cmap=colors, vmin=0)
+    ax.set_facecolor("#f2f3f4")
+    image = ax.imshow(np.ma.masked_invalid(means), cmap="Blues", vmin=0)
     ticks = range(len(names))
     has_long_names = max(map(len, names)) > 2
     ax.set_xticks(ticks, names, rotation=90 if has_long_names else 0)

@@ -49,8 +49,8 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
             `validation_freq` match and you pass `None`.
         ImportError: If matplotlib is not installed.
     """
-    runs = _to_runs(history)
-    known = dict.fromkeys(name for run, _ in runs.values() for name in run)
+    runs = _list_runs(history)
+    known = dict.fromkeys(name for logs, _ in runs.values() for name in logs)
     if quantities is None:
         quantities = sorted(filter(_is_loss, known), key=_rank)
     missing = [name for name in quantities if name not in known]
@@ -61,46 +61,46 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
         )
     ax = get_axes(ax)
     colors = itertools.cycle(COLORS)
-    for title, (run, epochs) in runs.items():
+    for title, (logs, epochs) in runs.items():
         for name in quantities:
             color = next(colors)
             for key, style in ((name, "-"), (f"val_{name}", "--")):
-                if key in run:
-                    ax.plot(
-                        _find_epochs(epochs, len(run[key]), validation_freq)
-                        if key.startswith("val_")
-                        else epochs,
-                        run[key],
-                        linestyle=style,
-                        marker="." if len(run[key]) < 20 else None,
-                        color=color,
-                        label=" ".join(filter(None, [title, key])),
-                    )
+                if key not in logs:
+                    continue
+                x, y = epochs, logs[key]
+                if key != name:
+                    x = _find_epochs(epochs, len(y), validation_freq)
+                ax.plot(
+                    x,
+                    y,
+                    linestyle=style,
+                    marker="." if len(y) < 20 else None,
+                    color=color,
+                    label=f"{title} {key}".strip(),
+                )
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, labelcolor=INK, fontsize=9)
     ylabel = "loss" if all(map(_is_loss, quantities)) else None
     return finish(ax, "Learning curves", "epoch", ylabel)
 
 
-def _to_runs(history):
-    """Maps the name of each run to its logs and its epochs."""
-    logs = getattr(history, "history", history)
-    if not isinstance(logs, dict) or not logs:
+def _list_runs(history) -> dict:
+    """Maps the name of each run to its logs and its epochs, from 1."""
+    runs = getattr(history, "history", history)
+    if not isinstance(runs, dict) or not runs:
         raise ValueError(
             "Expected `history` to be a `keras.callbacks.History`, its dict "
             "`history`, or a dict from names to histories. Received: "
             f"{history!r}"
         )
-    if all(isinstance(run, (list, tuple)) for run in logs.values()):
+    if all(isinstance(values, (list, tuple)) for values in runs.values()):
         return {"": _unpack(history)}
-    return {name: _unpack(run) for name, run in logs.items()}
+    return {name: _unpack(run) for name, run in runs.items()}
 
 
-def _unpack(history):
-    """Returns the logs, and the epochs counted from 1."""
+def _unpack(history) -> tuple:
     logs = getattr(history, "history", history)
-    length = max(map(len, logs.values()))
-    epochs = getattr(history, "epoch", range(length))
+    epochs = getattr(history, "epoch", range(max(map(len, logs.values()))))
     return logs, [epoch + 1 for epoch in epochs]
 
 
@@ -109,14 +109,11 @@ def _find_epochs(epochs, count, validation_freq):
     if validation_freq is not None:
         candidates = [validation_freq]
     elif count == len(epochs):
-        candidates = [1]
+        return epochs
     else:
         candidates = list(range(2, max(epochs) + 1))
-    matches = [
-        chosen
-        for candidate in candidates
-        if len(chosen := _choose_epochs(epochs, candidate)) == count
-    ]
+    choices = [_choose_epochs(epochs, candidate) for candidate in candidates]
+    matches = [chosen for chosen in choices if len(chosen) == count]
     if len(matches) != 1:
         raise ValueError(
             "Expected `validation_freq` to be the value that you passed to "
@@ -126,7 +123,7 @@ def _find_epochs(epochs, count, validation_freq):
     return matches[0]
 
 
-def _choose_epochs(epochs, validation_freq):
+def _choose_epochs(epochs, validation_freq) -> list:
     """Returns the epochs after which Keras validates."""
     if isinstance(validation_freq, (list, tuple)):
         return [epoch for epoch in epochs if epoch in validation_freq]

@@ -1,17 +1,13 @@
 import numpy as np
 from keras import ops
 
-from keras_distill.metrics.expected_calibration_error import (
-    expected_calibration_error,
-)
-from keras_distill.metrics.expected_calibration_error import sum_by_confidence
+from keras_distill.metrics import ExpectedCalibrationError
 from keras_distill.plots.style import COLORS
 from keras_distill.plots.style import INK
 from keras_distill.plots.style import check_labels
 from keras_distill.plots.style import check_logits
 from keras_distill.plots.style import finish
 from keras_distill.plots.style import get_axes
-from keras_distill.validation import check_integer
 
 
 def reliability_diagram(logits, labels, num_bins=15, ax=None):
@@ -47,28 +43,24 @@ def reliability_diagram(logits, labels, num_bins=15, ax=None):
     """
     logits = check_logits(logits)
     labels = check_labels(labels, logits)
-    num_bins = check_integer("num_bins", num_bins, low=1)
-    sums = sum_by_confidence(
-        ops.cast(labels, "int32"), ops.softmax(logits), num_bins
-    )
-    error = float(expected_calibration_error(sums))
-    counts, confidences, correct = ops.convert_to_numpy(sums)
-    filled = counts > 0
-    centers = (np.arange(num_bins) + 0.5) / num_bins
-    accuracy = correct[filled] / counts[filled]
-    confidence = confidences[filled] / counts[filled]
+    metric = ExpectedCalibrationError(num_bins)
+    metric.update_state(labels, logits)
+    sums = ops.convert_to_numpy(metric.sums)
+    filled = sums[0] > 0
+    counts, confidences, correct = sums[:, filled]
+    centers = ((np.arange(num_bins) + 0.5) / num_bins)[filled]
     ax = get_axes(ax, size=(4.8, 4.8))
     ax.plot([0, 1], [0, 1], color=INK, linestyle=":", label="calibrated")
     ax.bar(
-        centers[filled],
-        accuracy,
+        centers,
+        correct / counts,
         width=0.92 / num_bins,
         color=COLORS[0],
         label="accuracy",
     )
     ax.scatter(
-        centers[filled],
-        confidence,
+        centers,
+        confidences / counts,
         marker="_",
         s=90,
         color=COLORS[4],
@@ -77,6 +69,5 @@ def reliability_diagram(logits, labels, num_bins=15, ax=None):
     )
     ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     ax.legend(frameon=False, labelcolor=INK, loc="upper left")
-    return finish(
-        ax, f"Calibration error {error:.3f}", "confidence", "accuracy"
-    )
+    title = f"Calibration error {float(metric.result()):.3f}"
+    return finish(ax, title, "confidence", "accuracy")

@@ -81,45 +81,28 @@ def soft_targets(
     columns = len(temperatures)
     ax = get_axes(ax, size=(1.5 + 2.9 * columns, 0.7 + 1.5 * examples))
     ax.set_axis_off()
-    place = _divide(examples, columns, has_images=images is not None)
+    left = 0.0 if images is None else 0.9 / (1 + 2.2 * columns)
+    width, height = (1 - left) / columns, 1 / examples
     for row in range(examples):
+        is_last = row == examples - 1
+        bottom = 1 - (row + 1) * height
         if images is not None:
-            _draw_image(ax.inset_axes(place(row, None)), images[row])
+            box = [0.0, bottom, 0.8 * left, 0.8 * height]
+            _draw_image(ax.inset_axes(box), images[row])
         for column, temperature in enumerate(temperatures):
-            cell = ax.inset_axes(place(row, column))
+            x = left + (column + 0.12) * width
+            cell = ax.inset_axes([x, bottom, 0.86 * width, 0.8 * height])
             label = None if labels is None else labels[row]
             _draw_bars(cell, probabilities[column][row], label)
             # All rows of one temperature have the same scale.
             cell.set_ylim(0, 1.15 * probabilities[column].max())
-            title = f"T = {temperature:g}" if row == 0 else None
-            finish(cell, title)
-            is_last = row == examples - 1
+            finish(cell, None if row else f"T = {temperature:g}")
             cell.set_xticks(range(classes), names if is_last else [])
             if is_last and max(map(len, names)) > 2:
                 cell.tick_params(axis="x", rotation=90)
     if labels is not None:
         _add_legend(ax)
     return ax.figure
-
-
-def _divide(rows, columns, has_images):
-    """Returns a function of row and column: `[x, y, width, height]`."""
-    image_width = 0.9 / (1 + 2.2 * columns) if has_images else 0.0
-    width = (1.0 - image_width) / columns
-
-    def place(row, column):
-        y = 1 - (row + 1) / rows
-        height = 0.8 / rows
-        if column is None:
-            return [0.0, y, 0.8 * image_width, height]
-        return [
-            image_width + column * width + 0.12 * width,
-            y,
-            0.86 * width,
-            height,
-        ]
-
-    return place
 
 
 def _draw_image(ax, image):

@@ -26,13 +26,6 @@ def get_axes(ax, size=(6.4, 4.2)):
     return ax
 
 
-def get_colormap(name: str):
-    """Returns a `matplotlib.colors.Colormap`."""
-    import matplotlib
-
-    return matplotlib.colormaps[name]
-
-
 def finish(ax, title=None, xlabel=None, ylabel=None):
     """Sets the title, the labels and the frame, and returns the figure."""
     if title:

@@ -1,10 +1,13 @@
 """A teacher, and the form in which a store keeps its soft targets."""
 
 import functools
+import threading
+import typing
 
 import keras
 from keras import ops
 
+from keras_distill.data.elements import describe_inputs
 from keras_distill.losses import SoftTargetCrossentropy
 from keras_distill.objective import Objective
 from keras_distill.step_check import StepCheck
@@ -28,68 +31,117 @@ _TOP_K_TEMPERATURES = (1.0, 4.0)
 _LOG_ZERO = {"float16": -3e4, "float32": -1e9}
 
 
-def check_storage(top_k, dtype, examples_per_shard):
-    """Returns valid `top_k` and `examples_per_shard` for JSON."""
-    if top_k is not None:
-        top_k = check_integer("top_k", top_k, low=1)
-    check_choice("dtype", dtype, TARGET_DTYPES)
-    if examples_per_shard is not None:
-        examples_per_shard = check_integer(
-            "examples_per_shard", examples_per_shard, low=1
+class Storage(typing.NamedTuple):
+    """How a store keeps soft targets: arguments of `SoftTargetStore.create`."""
+
+    top_k: int | None
+    dtype: str
+    temperatures: typing.Any
+    from_logits: bool
+    examples_per_shard: int | None
+
+    def check(self) -> "Storage":
+        """Returns the same with integers that JSON can contain."""
+        check_choice("dtype", self.dtype, TARGET_DTYPES)
+        top_k, examples_per_shard = (
+            None if value is None else check_integer(name, value, low=1)
+            for name, value in (
+                ("top_k", self.top_k),
+                ("examples_per_shard", self.examples_per_shard),
+            )
         )
-    return top_k, examples_per_shard
+        return self._replace(top_k=top_k, examples_per_shard=examples_per_shard)
 
 
 class TargetEncoder:
-    """Computes a teacher's soft targets in the form that a store keeps.
+    """Computes a teacher's soft targets in the form that a store keeps."""
 
-    The arguments are those of `SoftTargetStore.create`.
-    """
-
-    def __init__(self, teacher, top_k, dtype, temperatures, from_logits):
+    def __init__(self, teacher, storage: Storage):
         self.teacher = Teacher(teacher)
         self._axis = -1
         if isinstance(teacher, Ensemble):
-            _check_flag(from_logits, teacher)
+            if teacher.from_logits and not storage.from_logits:
+                raise ValueError(
+                    "An `Ensemble` returns logits. Tell the ensemble what its "
+                    "members return: `Ensemble(models, from_logits=False)`. "
+                    f"Received: from_logits={storage.from_logits!r}"
+                )
             if teacher.axis is not None:
                 self._axis = teacher.axis
-        self._top_k = top_k
-        self._dtype = dtype
-        self._temperatures = _choose_temperatures(
-            temperatures, self.teacher, top_k
-        )
-        self._from_logits = from_logits
+        temperatures = _choose_temperatures(storage, self.teacher)
+        self.storage = storage._replace(temperatures=temperatures)
         loss = SoftTargetCrossentropy(
-            temperature=self._temperatures[0] if self._temperatures else 1.0,
-            teacher_from_logits=from_logits,
+            temperature=temperatures[0] if temperatures else 1.0,
+            teacher_from_logits=storage.from_logits,
             axis=self._axis,
         )
         self._objective = Objective(loss, None, 1.0, False, None)
         self._predictor = TargetPredictor(
-            self.teacher, self._objective, finish=self._encode
+            self.teacher, self._objective, finish=self._finish
         )
+        self._format: RecordFormat | None = None
+        # The threads of a Beam worker share an encoder.
+        self._lock = threading.Lock()
 
     @functools.cached_property
     def _fingerprint(self):
         # Only after the first prediction, which may build the teacher.
         return self.teacher.fingerprint()
 
-    def inspect(self, inputs):
+    def describe(self, inputs, batch_size: int) -> dict:
+        """Returns the first part of the manifest, for JSON.
+
+        Args:
+            inputs: The inputs of any batch.
+            batch_size: Size of the first batch.
+        """
+        format = self._find_format(inputs)
+        return {
+            "format_version": shards.FORMAT_VERSION,
+            "teacher": self._fingerprint,
+            "from_logits": self.storage.from_logits,
+            **format.get_config(),
+            "inputs": describe_inputs(inputs, batched=True),
+            "views": 1,
+            "seed": None,
+            "workers": 1,
+            "examples_per_shard": self.storage.examples_per_shard
+            or shards.choose_shard_size(format.record.itemsize, batch_size),
+        }
+
+    def encode(self, inputs, fingerprints, position: int):
+        """Returns the records of the batch that starts at `position`."""
+        format = self._find_format(inputs)
+        with self._lock:
+            outputs = self._predictor.predict_on_batch(
+                keras.tree.map_structure(ops.convert_to_tensor, inputs)
+            )
+        return format.encode(outputs, fingerprints, position)
+
+    def _find_format(self, inputs):
         """Returns the `RecordFormat`, from the outputs for a few examples."""
+        with self._lock:
+            if self._format is None:
+                self._format = self._inspect(inputs)
+            return self._format
+
+    def _inspect(self, inputs):
         check = StepCheck()
 
-        def inspect_and_encode(target):
+        def inspect_and_finish(target):
             raw = target.raw_outputs()
-            if self._from_logits and raw is not None:
+            if self.storage.from_logits and raw is not None:
                 check.inspect("teacher", raw, self._axis)
-            return self._encode(target)
+            return self._finish(target)
 
         inspecting = TargetPredictor(
-            self.teacher, self._objective, check, inspect_and_encode
+            self.teacher, self._objective, check, inspect_and_finish
         )
         outputs = inspecting(
             keras.tree.map_structure(
-                lambda each: ops.convert_to_tensor(each[:_EXAMPLES_TO_INSPECT]),
+                lambda array: ops.convert_to_tensor(
+                    array[:_EXAMPLES_TO_INSPECT]
+                ),
                 inputs,
             ),
             training=False,
@@ -99,87 +151,33 @@ class TargetEncoder:
             check.deviation("teacher"),
             {"teacher": "Pass `from_logits=False` to `create`"},
         )
-        return RecordFormat.of(
+        return RecordFormat.from_outputs(
             keras.tree.map_structure(ops.convert_to_numpy, outputs),
-            self._dtype,
-            self._top_k,
-            self._temperatures,
+            self.storage.dtype,
+            self.storage.top_k,
+            self.storage.temperatures,
         )
 
-    def predict(self, inputs):
-        """Returns the soft targets of a batch as arrays."""
-        return self._predictor.predict_on_batch(
-            keras.tree.map_structure(ops.convert_to_tensor, inputs)
-        )
-
-    def describe(
-        self,
-        format,
-        inputs,
-        examples_per_shard,
-        batch_size,
-        views=1,
-        seed=None,
-        workers=1,
-    ):
-        """Returns the first part of the manifest, for JSON.
-
-        Args:
-            format: `RecordFormat`.
-            inputs: Description of an example, from `describe_inputs`.
-            examples_per_shard: Integer, or `None` for the default.
-            batch_size: Size of the first batch.
-            views: Number of views.
-            seed: Seed of the augmentation, or `None`.
-            workers: Number of processes that write.
-        """
-        return {
-            "format_version": shards.FORMAT_VERSION,
-            "teacher": self._fingerprint,
-            "from_logits": self._from_logits,
-            **format.get_config(),
-            "inputs": inputs,
-            "views": views,
-            "seed": seed,
-            "workers": workers,
-            "examples_per_shard": examples_per_shard
-            or shards.choose_shard_size(format.record.itemsize, batch_size),
-        }
-
-    def _encode(self, target):
-        logits = target.to_logits(
-            self._from_logits, _LOG_ZERO[self._dtype]
-        ).all_logits()
-        if self._top_k is None:
+    def _finish(self, target):
+        """Returns the tensors to store of the `Targets` of an output."""
+        top_k, dtype, temperatures, from_logits, _ = self.storage
+        logits = target.to_logits(from_logits, _LOG_ZERO[dtype]).all_logits()
+        if top_k is None:
             return logits
-        _check_last_axis(self._axis, logits.shape)
-        check_integer("top_k", self._top_k, low=1, high=logits.shape[-1] - 1)
-        return top_k_targets(
-            logits, self._top_k, self._temperatures, self._dtype
-        )
+        shape = tuple(logits.shape)
+        if self._axis % len(shape) != len(shape) - 1:
+            raise ValueError(
+                "`top_k` needs the classes on the last axis of the outputs. "
+                f"Received: an `Ensemble` with axis={self._axis}, and outputs "
+                f"of shape {shape}"
+            )
+        check_integer("top_k", top_k, low=1, high=shape[-1] - 1)
+        return top_k_targets(logits, top_k, temperatures, dtype)
 
 
-def _check_flag(from_logits, ensemble):
-    """Refuses a flag that an ensemble ignores."""
-    if not from_logits and ensemble.from_logits:
-        raise ValueError(
-            "An `Ensemble` returns logits. Tell the ensemble what its members "
-            "return: `Ensemble(models, from_logits=False)`. Received: "
-            f"from_logits={from_logits!r}"
-        )
-
-
-def _check_last_axis(axis, shape):
-    """Refuses to keep the largest logits of another axis."""
-    if axis % len(shape) != len(shape) - 1:
-        raise ValueError(
-            "`top_k` needs the classes on the last axis of the outputs, whose "
-            f"shape is {tuple(shape)}. Received: an `Ensemble` with axis={axis}"
-        )
-
-
-def _choose_temperatures(temperatures, teacher, top_k):
+def _choose_temperatures(storage, teacher):
     """Returns the temperatures that a store serves, `None` for all."""
+    temperatures = storage.temperatures
     if temperatures is not None:
         temperatures = check_temperatures(temperatures)
     if teacher.averages_at_a_temperature:
@@ -191,7 +189,7 @@ def _choose_temperatures(temperatures, teacher, top_k):
                 f"temperatures={temperatures}"
             )
         return temperatures
-    if top_k is not None:
+    if storage.top_k is not None:
         return temperatures or _TOP_K_TEMPERATURES
     if temperatures is not None:
         raise ValueError(

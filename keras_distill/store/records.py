@@ -8,11 +8,11 @@ output of the teacher:
     dense, float16   largest      float32, one for each position
                      logits       float16: the logits minus `largest`
     top-k            logits       float16 or float32, minus the largest
-                     classes      the smallest unsigned integers that hold all
+                     classes      the smallest sufficient unsigned integers
                      rest         float32, one for each temperature
 
-Half precision contains differences to the largest logit. The logits of probable
-classes keep their digits, even if all logits are large.
+In float16, the logits of probable classes keep their digits, even if all logits
+are large, because only the difference to the largest logit is rounded.
 """
 
 import json
@@ -31,10 +31,10 @@ _FINGERPRINT = "fingerprint"
 class RecordFormat:
     """Encodes soft targets as records, and decodes records.
 
-    `structure` is the structure of the teacher's outputs in JSON, with the
+    `structure` is the structure of the teacher's outputs in JSON, with
     positions in flat order, such as `0` or `{"color": 0, "shape": 1}`. `shapes`
-    are the shapes of the outputs without the batch. `top_k` and `temperatures`
-    are `None` for all logits and all temperatures.
+    are the shapes of the outputs without the batch. `top_k=None` means all
+    logits, `temperatures=None` all temperatures.
     """
 
     def __init__(self, structure, shapes, dtype: str, top_k, temperatures):
@@ -55,7 +55,7 @@ class RecordFormat:
         )
 
     @classmethod
-    def of(cls, outputs, dtype: str, top_k, temperatures):
+    def from_outputs(cls, outputs, dtype: str, top_k, temperatures):
         """Returns the format for a batch of arrays or `TopKTargets`."""
         shapes: list[tuple] = []
 
@@ -122,6 +122,7 @@ class RecordFormat:
                 logits = logits.astype("float32", copy=False)
             if self.top_k:
                 _check_finite(logits, position)
+                _check_finite(output.rest, position)
                 records[f"classes_{number}"] = output.classes
                 records[f"rest_{number}"] = output.rest
             elif self.dtype == "float32":

@@ -15,7 +15,9 @@ complete once its `.json` exists, whatever happens to the process.
 import contextlib
 import errno
 import json
+import math
 import os
+import pathlib
 
 import numpy as np
 import xxhash
@@ -25,10 +27,11 @@ FORMAT_VERSION = 1
 # The key of the digest of all other keys.
 _OWN_DIGEST = "digest_of_this_file"
 _REMEDY = (
-    "Restore the file, or delete the store and call `SoftTargetStore.create` "
-    "again."
+    "Restore the file, or let `SoftTargetStore.create` compute it again: if "
+    "the store is complete, first delete its folder; if it is not, first "
+    "delete only the `.json` file of the shard."
 )
-# A shard is what a crash may cost: whichever limit is reached first.
+# A shard is the most that a crash costs: whichever limit is reached first.
 _EXAMPLES_PER_SHARD = 16384
 _BYTES_PER_SHARD = 2**26
 _BYTES_AT_ONCE = 2**20
@@ -53,6 +56,40 @@ def choose_shard_size(example_bytes: int, batch_size: int) -> int:
     return examples // batch_size * batch_size or max(1, examples)
 
 
+def split(start: int, stop: int, size: int) -> list[tuple[int, int, int]]:
+    """Lists `(shard, start, stop)` for the shards of a range of examples."""
+    return [
+        (number, max(start, number * size), min(stop, (number + 1) * size))
+        for number in range(start // size, math.ceil(stop / size))
+    ]
+
+
+def count_examples(examples: int, config: dict) -> dict[int, int]:
+    """Returns the number of examples in each shard of a complete store."""
+    return {
+        number: stop - start
+        for number, start, stop in split(
+            0, examples, config["examples_per_shard"]
+        )
+    }
+
+
+def write_manifest(folder, config: dict, examples: int, entries: dict) -> None:
+    """Writes the manifest of a complete store."""
+    content = {
+        **config,
+        "examples": examples // config["views"],
+        "shards": [entries[number] for number in sorted(entries)],
+    }
+    write_json(folder / MANIFEST, content)
+
+
+def read_manifest(folder) -> dict:
+    """Returns the manifest of a store, empty if there is none."""
+    path = folder / MANIFEST
+    return read_json(path) if path.exists() else {}
+
+
 def shard_path(folder, number: int):
     return folder / f"soft_targets-{number:05d}.npy"
 
@@ -61,7 +98,7 @@ def entry_path(folder, number: int):
     return shard_path(folder, number).with_suffix(".json")
 
 
-def read_entries(folder) -> dict:
+def read_entries(folder) -> dict[int, dict]:
     """Returns the manifest entries of complete shards, by number."""
     entries = {}
     for path in folder.glob("soft_targets-*.json"):
@@ -73,7 +110,7 @@ def read_entries(folder) -> dict:
 
 
 def remove_entries(folder) -> None:
-    """Removes the entries that are in the manifest by now."""
+    """Removes the entries, which the manifest contains by now."""
     for path in folder.glob("soft_targets-*.json"):
         path.unlink(missing_ok=True)
 
@@ -93,51 +130,30 @@ def read_json(path) -> dict:
     return content
 
 
-def write_json(path, content: dict, worker: int, replace: bool = True) -> None:
-    """Writes a file that appears complete or not at all.
-
-    Args:
-        path: `pathlib.Path`.
-        content: Dict for JSON. The file also contains its digest.
-        worker: Number of the worker that writes it.
-        replace: Whether to replace an existing file. Defaults to `True`.
-
-    Raises:
-        FileExistsError: If the file exists and is not to be replaced.
-    """
-    # The same name in every run, so that a kill leaves no garbage for good.
-    temporary = path.with_name(f".{path.name}.{worker}")
-    temporary.unlink(missing_ok=True)
+def write_json(path, content: dict) -> None:
+    """Writes a dict and its digest to a file that appears when complete."""
+    # Only one process at a time writes a file. The name is the same in every
+    # run, so that a kill leaves no garbage for good.
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         with open(temporary, "w") as file:
             content = {**content, _OWN_DIGEST: _digest_json(content)}
             json.dump(content, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            _link(temporary, path)
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
 class ShardWriter:
-    """Writes one shard, which appears only when it is complete.
+    """Writes one shard, which appears only when it is complete."""
 
-    Args:
-        folder: `pathlib.Path` of the store.
-        number: Number of the shard.
-        record: NumPy dtype of the records.
-        worker: Number of the worker.
-    """
-
-    def __init__(self, folder, number, record, worker):
+    def __init__(self, folder: pathlib.Path, number: int, record: np.dtype):
         self._folder = folder
         self._number = number
         self._record = record
-        self._worker = worker
         self._partial = shard_path(folder, number).with_suffix(".partial")
         self._examples = 0
         with self._explain():
@@ -145,7 +161,7 @@ class ShardWriter:
             self._write_header()
 
     def write(self, records) -> None:
-        """Appends records: an array of the dtype `record`."""
+        """Appends an array of records."""
         self._examples += len(records)
         with self._explain():
             self._file.write(records.tobytes())
@@ -169,13 +185,11 @@ class ShardWriter:
             os.replace(self._partial, path)
             # After a power loss, there is no entry without its shard.
             _sync_folder(self._folder)
-            write_json(
-                entry_path(self._folder, self._number), entry, self._worker
-            )
+            write_json(entry_path(self._folder, self._number), entry)
         return entry
 
     def abandon(self) -> None:
-        """Removes what was written, for example on a full disk."""
+        """Removes the unfinished file, for example on a full disk."""
         with contextlib.suppress(OSError):
             self._file.close()
         self._partial.unlink(missing_ok=True)
@@ -202,42 +216,26 @@ class ShardWriter:
             ) from error
 
 
-def map_shard(folder, entry: dict, record, verify: bool = True):
-    """Maps the records of a shard into memory.
-
-    Args:
-        folder: `pathlib.Path` of the store.
-        entry: Entry of the manifest for the shard.
-        record: NumPy dtype of the records.
-        verify: Whether to compare the digest, which reads the whole file.
-
-    Returns:
-        Array of the dtype `record`, which is read when it is used.
+def map_shard(folder, entry: dict, record: np.dtype, verify: bool = True):
+    """Maps the records of a shard into memory; `verify` reads the whole file.
 
     Raises:
         StoreError: If the file is not the one that was written.
     """
     path = folder / entry["file"]
+    problem = "its digest is not the one in the manifest"
     try:
-        whole = not verify or _digest_file(path) == entry["digest"]
-        records = (
-            np.load(path, mmap_mode="r", allow_pickle=False) if whole else None
-        )
+        if not verify or _digest_file(path) == entry["digest"]:
+            records = np.load(path, mmap_mode="r", allow_pickle=False)
+            found = (records.dtype, records.shape)
+            if found == (record, (entry["examples"],)):
+                return records
     except (OSError, ValueError, EOFError) as error:
-        raise StoreError(
-            f"The shard {path} cannot be read: it is missing, truncated or "
-            f"damaged ({error}). {_REMEDY}"
-        ) from error
-    if (
-        records is None
-        or records.dtype != record
-        or records.shape != (entry["examples"],)
-    ):
-        raise StoreError(
-            f"The shard {path} is truncated, damaged or from another store: "
-            f"its digest is not the one in the manifest. {_REMEDY}"
-        )
-    return records
+        problem = str(error)
+    raise StoreError(
+        f"The shard {path} is missing, truncated, damaged or from another "
+        f"store: {problem}. {_REMEDY}"
+    )
 
 
 def _digest_file(path) -> str:
@@ -251,19 +249,6 @@ def _digest_file(path) -> str:
 def _digest_json(content) -> str:
     text = json.dumps(content, sort_keys=True)
     return xxhash.xxh3_128_hexdigest(text.encode())
-
-
-def _link(temporary, path) -> None:
-    """Gives a file its name, unless the name exists."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # Some file systems have no hard links.
-        if path.exists():
-            raise FileExistsError(path) from None
-        os.replace(temporary, path)
 
 
 def _sync_folder(folder) -> None:

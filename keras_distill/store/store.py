@@ -1,39 +1,26 @@
-import functools
-import itertools
 import operator
 import os
 import pathlib
 
-import keras
-import numpy as np
-
 from keras_distill.backend import USES_TF_DATA
 from keras_distill.backend.keras_compat import is_tf_dataset
-from keras_distill.data.elements import describe_inputs
-from keras_distill.store import creation
 from keras_distill.store import shards
+from keras_distill.store.creation import create_store
+from keras_distill.store.encoder import Storage
 from keras_distill.store.encoder import TargetEncoder
-from keras_distill.store.encoder import check_storage
 from keras_distill.store.paired_batches import PairedBatches
-from keras_distill.store.records import RecordFormat
-from keras_distill.store.records import get_fingerprints
+from keras_distill.store.reader import StoreReader
 from keras_distill.store.transfer_set import TransferSet
+from keras_distill.store.transfer_set import import_joining
 from keras_distill.teachers.teacher import Teacher
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
-from keras_distill.validation import shapes_agree
 
-_CHECKS = ("all", "sample")
 # The properties of a store that are in its manifest.
 _PROPERTIES = (
     *("examples", "views", "shapes", "dtype", "top_k", "temperatures"),
     *("inputs", "teacher", "seed", "format_version"),
 )
-# A pipeline gets several batches at once, to call Python less often.
-_EXAMPLES_AT_ONCE = 4096
-_BYTES_AT_ONCE = 2**24
-# The number of shards that are mapped into memory.
-_SHARDS_OPEN = 16
 
 
 class SoftTargetStore:
@@ -44,12 +31,12 @@ class SoftTargetStore:
     dataset for `Distiller.fit`. The training then needs no teacher, and an
     epoch costs the same as training the student alone.
 
-    Soft targets belong to their inputs. Each record has a fingerprint of its
-    input, and `attach` compares it. The transfer set has to come in the same
-    order as in `create`. Shuffle it after `attach`.
+    Each record has a fingerprint of its input, and `attach` compares it. Pass
+    the transfer set in the same order as to `create`, and shuffle it after
+    `attach`.
 
     `create` can be killed at any moment. The same call continues after the last
-    complete shard and ends with the same bytes. Several processes share the
+    complete shard and ends with the same bytes. Several processes can share the
     work with `shard=(i, n)`.
 
     Example:
@@ -89,15 +76,16 @@ class SoftTargetStore:
         path: Folder of a complete store.
 
     Raises:
-        ValueError: If there is no complete store, or its format is newer.
+        ValueError: If there is no complete store, or its format is different.
     """
 
     def __init__(self, path):
-        self.path = _check_path(path)
-        self._manifest = _read_manifest(self.path)
-        self._format = RecordFormat.from_config(self._manifest)
-        self._verified: set[int] = set()
-        self._map = functools.lru_cache(maxsize=_SHARDS_OPEN)(self._map_shard)
+        self._reader = StoreReader(_check_path(path))
+
+    @property
+    def path(self):
+        """The folder of the store, an absolute `pathlib.Path`."""
+        return self._reader.path
 
     @classmethod
     def create(
@@ -128,12 +116,12 @@ class SoftTargetStore:
         Args:
             path: Folder of the store. If it contains a store that was begun
                 with the same arguments, the work continues: the inputs of
-                existing shards are compared, and not labelled again.
+                existing shards are compared and not labelled again.
             teacher: As in `Distiller`: a `keras.Model`, a callable, a list.
             dataset: The transfer set: arrays, a `tf.data.Dataset` of batches or
                 single examples, or a `keras.utils.PyDataset` or generator of
                 batches. It contains `x`, `(x, y)` or `(x, y, sample_weight)`.
-                A list of arrays is several inputs.
+                A list of arrays means several inputs.
             top_k: Number of logits to keep of each output, or `None` (the
                 default) for all.
             dtype: `"float16"` (the default) or `"float32"`. With float16, a
@@ -141,13 +129,13 @@ class SoftTargetStore:
                 three digits. A difference above 65504 raises an error. With
                 `top_k` it is stored as 65504 instead.
             temperatures: Tuple of the temperatures that losses can use. With
-                `top_k` it defaults to `(1.0, 4.0)`. For a teacher that is an
-                `Ensemble` with an arithmetic mean (or a list) it has exactly
+                `top_k` it defaults to `(1.0, 4.0)`. A teacher that is an
+                `Ensemble` with an arithmetic mean (or a list) needs exactly
                 one. Otherwise the store serves all temperatures, and this is
                 `None`.
             from_logits: Whether the teacher outputs logits (`True`, the
-                default) or probabilities that cannot be recognized. Their
-                logarithm is stored.
+                default) or probabilities that cannot be recognized. The
+                store then contains their logarithm.
             batch_size: Batch size of the teacher, for arrays and single
                 examples. Defaults to 256.
             views: Number of versions of each example. Defaults to 1.
@@ -158,11 +146,10 @@ class SoftTargetStore:
                 arrays. Defaults to `None`.
             seed: Integer. The seeds of all views derive from it. Defaults to 0.
             shard: Tuple `(i, n)`: this process is worker i, from 0, of n that
-                write one store. Each goes through the whole dataset and labels
+                write one store. Each worker reads the whole dataset and labels
                 its part. Defaults to `(0, 1)`.
-            examples_per_shard: Number of examples in a file, which is also the
-                most that a crash costs. Defaults to `None`: as above, in whole
-                batches.
+            examples_per_shard: Number of examples in a file. A crash costs at
+                most so many. Defaults to `None`: as above, in whole batches.
             verbose: `"auto"`, 0 for silence, 1 for a progress bar, or 2 for
                 one line at the end.
 
@@ -171,63 +158,32 @@ class SoftTargetStore:
             write their parts.
 
         Raises:
+            ImportError: If a package is missing: TensorFlow for `augment`, or
+                `pyfarmhash` if the backend is not TensorFlow.
             ValueError: If an argument is not of the kind above, the soft
                 targets are not finite or too large for `dtype`, or the store
-                was begun with other arguments, another teacher or other data.
+                was begun with different arguments, teacher or data.
             RuntimeError: If another process creates the same store.
             OSError: If a file cannot be written.
         """
         folder = _check_path(path)
-        worker, workers = creation.check_shard(shard)
-        top_k, examples_per_shard = check_storage(
-            top_k, dtype, examples_per_shard
-        )
-        views, seed = creation.check_views(views, augment, seed)
         encoder = TargetEncoder(
-            teacher, top_k, dtype, temperatures, from_logits
+            teacher,
+            Storage(
+                top_k, dtype, temperatures, from_logits, examples_per_shard
+            ).check(),
         )
-        ranks = encoder.teacher.input_ranks()
         transfer_set = TransferSet(
-            dataset, batch_size, ranks, views, augment, seed
+            dataset,
+            batch_size,
+            views,
+            augment,
+            seed,
+            encoder.teacher.input_ranks(),
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        with creation.lock(folder, worker, workers):
-            batches = iter(transfer_set)
-            # An empty batch does not show the shape of the outputs.
-            first = next((batch for batch in batches if len(batch[1])), None)
-            if first is None:
-                raise ValueError(
-                    "Expected at least one example. "
-                    f"Received: dataset={dataset!r}"
-                )
-            inputs, fingerprints = first
-            format = encoder.inspect(inputs)
-            begun = creation.read_manifest(folder)
-            config = encoder.describe(
-                format,
-                describe_inputs(inputs, batched=True),
-                examples_per_shard or begun.get("examples_per_shard"),
-                len(fingerprints),
-                views,
-                None if augment is None else seed,
-                workers,
-            )
-            creation.check_shard_size(config, len(fingerprints))
-            job = creation.Job(folder, format, config, worker)
-            creation.begin(job)
-            progress = creation.Progress(
-                transfer_set.count(len(fingerprints)), verbose
-            )
-            count = creation.label(
-                job,
-                itertools.chain([first], batches),
-                encoder.predict,
-                progress.show,
-            )
-            progress.end(count)
-            if not creation.finish(job, count):
-                return None
-        return cls(folder)
+        if create_store(folder, encoder, transfer_set, shard, verbose):
+            return cls(folder)
+        return None
 
     def attach(
         self,
@@ -249,18 +205,18 @@ class SoftTargetStore:
 
         Args:
             dataset: The transfer set, as in `create`, in the same order. It can
-                have other labels and batches, and it can be shorter.
+                have different labels and batches, and it can be shorter.
             batch_size: Integer. Makes batches of single examples. Defaults to
                 `None`: single examples stay single, so that they can be
                 shuffled, and arrays come in batches of 32.
-            augment: The function that `create` got. Each pass through the
-                result shows the next view, if the pass goes to the end. After a
-                pass that `take` cuts short, the same view comes again.
+            augment: The function that `create` got. Each complete pass through
+                the result shows the next view. After a pass that `take` cuts
+                short, the same view comes again.
             teacher: The teacher that made the store, as a check, or `None`.
             check: `"all"` (the default) compares the fingerprint of every
-                input, `"sample"` the fingerprint of the first in each batch.
-            initial_epoch: Integer, as in `fit`, for a training that is resumed:
-                it begins with the view of that epoch. Defaults to 0.
+                input, `"sample"` only of the first input in each batch.
+            initial_epoch: Integer, as in `fit`, to resume a training: the first
+                pass shows the view of that epoch. Defaults to 0.
 
         Returns:
             A `tf.data.Dataset`. On other backends than TensorFlow, arrays and a
@@ -270,77 +226,75 @@ class SoftTargetStore:
             there are any, and without `y` if there are no labels.
 
         Raises:
-            ValueError: If the inputs have another shape or dtype, the teacher
-                is another one, or an argument is not of the kind above.
-            tf.errors.InvalidArgumentError: While it streams (`ValueError` for a
+            ImportError: As in `create`.
+            ValueError: If the inputs have a different shape or dtype, the
+                teacher is a different one, or an argument is not of the kind
+                above.
+            tf.errors.InvalidArgumentError: During an epoch (`ValueError` for a
                 `PyDataset`), with the number of the example: if an input is
                 not the one that was labelled, if there are more examples than
                 in the store, or if a file is damaged.
         """
-        check_choice("check", check, _CHECKS)
+        check_choice("check", check, ("all", "sample"))
         initial_epoch = check_integer("initial_epoch", initial_epoch, low=0)
-        self._check_augment(augment)
+        augmented = self._reader.manifest["seed"] is not None
+        if augmented != (augment is not None):
+            raise ValueError(
+                "Expected the `augment` that the store was created with, "
+                f"{'a function' if augmented else 'None'}. "
+                f"Received: augment={augment!r}"
+            )
         if teacher is not None:
             self._check_teacher(teacher)
-        decoded = self._format.decode(np.zeros(1, self._format.record))
         compared = None if check == "all" else 1
-        if (
-            USES_TF_DATA
-            or is_tf_dataset(dataset)
-            or self._manifest["seed"] is not None
-        ):
-            from keras_distill.store import joining
-
-            joined, inputs = joining.join_pipeline(
+        if USES_TF_DATA or is_tf_dataset(dataset) or augmented:
+            return import_joining().attach(
+                self._reader,
                 dataset,
                 batch_size,
-                [len(each["shape"]) + 1 for each in self._manifest["inputs"]],
                 augment,
-                self._manifest["seed"],
-                self._manifest["views"],
-                initial_epoch,
-                self._find,
-                decoded,
                 compared,
+                initial_epoch,
             )
-            self._check_inputs(inputs)
-            return joined
-        paired = PairedBatches(
-            dataset, batch_size, self._find_exactly, decoded, compared
-        )
-        self._check_inputs(paired.inputs)
-        return paired
+        return PairedBatches(self._reader, dataset, batch_size, compared)
 
     def __len__(self):
         """Number of records: of examples, times the number of views."""
-        return self._manifest["examples"] * self._manifest["views"]
+        manifest = self._reader.manifest
+        return manifest["examples"] * manifest["views"]
 
     def __getitem__(self, key):
         """Returns soft targets as NumPy arrays.
 
         Args:
             key: Integer, for one example without the axis of the batch, or
-                slice. Those of view v begin at `v * examples`.
+                slice. The records of view v begin at `v * examples`.
 
         Returns:
             Float32 array of logits in the shape of the teacher's output, or
             `TopKTargets` or `EnsembleTargets`; in the structure of the outputs.
+
+        Raises:
+            IndexError: If there is no such record, or a slice has a negative
+                step.
+            ValueError: If a file is damaged.
         """
+        decode, read = self._reader.format.decode, self._reader.read
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
             if step < 0:
                 raise IndexError(
                     f"Expected a slice with a positive step. Received: {key}"
                 )
-            return self._format.decode(self._slice(start, stop)[::step])
+            return decode(read(start, stop)[::step])
         position = operator.index(key)
         if not -len(self) <= position < len(self):
             raise IndexError(
                 f"The store has {len(self)} records. Received: {key}"
             )
         position %= len(self)
-        (record,) = self._slice(position, position + 1)
-        return self._format.decode(record)
+        (record,) = read(position, position + 1)
+        return decode(record)
 
     def info(self):
         """Returns the properties of the store as a dict.
@@ -352,137 +306,37 @@ class SoftTargetStore:
             `inputs`, `teacher` (its fingerprint, or `None` for a callable),
             `seed` and `format_version`.
         """
-        size = sum(shard["bytes"] for shard in self._manifest["shards"])
+        manifest = self._reader.manifest
+        size = sum(shard["bytes"] for shard in manifest["shards"])
         size += (self.path / shards.MANIFEST).stat().st_size
         return {
             "path": str(self.path),
-            **{key: self._manifest[key] for key in _PROPERTIES},
+            **{key: manifest[key] for key in _PROPERTIES},
             "bytes": size,
             "bytes_per_record": size / len(self),
-            "shards": len(self._manifest["shards"]),
+            "shards": len(manifest["shards"]),
         }
 
     def __repr__(self):
         return (
             f"<SoftTargetStore path={str(self.path)!r}, "
-            f"examples={self._manifest['examples']}>"
+            f"examples={self._reader.manifest['examples']}>"
         )
-
-    def __reduce__(self):
-        # It is opened again, without mapped shards.
-        return type(self), (self.path,)
-
-    def _map_shard(self, number):
-        """Returns the records of a shard, which is verified the first time."""
-        records = shards.map_shard(
-            self.path,
-            self._manifest["shards"][number],
-            self._format.record,
-            verify=number not in self._verified,
-        )
-        self._verified.add(number)
-        return records
-
-    def _slice(self, start, stop):
-        """Returns the records from `start` to before `stop`."""
-        size = self._manifest["examples_per_shard"]
-        parts = [
-            self._map(number)[
-                max(start - number * size, 0) : stop - number * size
-            ]
-            for number in range(start // size, -(-stop // size))
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([np.empty(0, self._format.record), *parts])
-
-    def _find(self, view, position, count):
-        """Returns fingerprints and soft targets, `count` or more of them."""
-        examples = self._manifest["examples"]
-        fitting = _BYTES_AT_ONCE // self._format.record.itemsize
-        at_once = max(count, min(fitting, _EXAMPLES_AT_ONCE))
-        stop = min(position + at_once, examples)
-        first = view * examples
-        self._check_count(position + count)
-        return self._decode(first + position, first + stop)
-
-    def _find_exactly(self, position, count):
-        """Returns fingerprints and soft targets, `count` of them."""
-        self._check_count(position + count)
-        return self._decode(position, position + count)
-
-    def _check_count(self, count):
-        if count > self._manifest["examples"]:
-            raise shards.StoreError(
-                f"The dataset has more examples than the store {self.path}, "
-                f"which has {self._manifest['examples']}."
-            )
-
-    def _decode(self, start, stop):
-        records = self._slice(int(start), int(stop))
-        return [
-            np.array(get_fingerprints(records)),
-            *keras.tree.flatten(self._format.decode(records)),
-        ]
-
-    def _check_augment(self, augment):
-        augmented = self._manifest["seed"] is not None
-        if augmented != (augment is not None):
-            raise ValueError(
-                "Expected the `augment` that the store was created with, "
-                f"{'a function' if augmented else 'None'}. "
-                f"Received: augment={augment!r}"
-            )
 
     def _check_teacher(self, teacher):
+        expected = self._reader.manifest["teacher"]
         fingerprint = Teacher(teacher).fingerprint()
         if fingerprint is None:
             raise ValueError(
                 "Expected `teacher` to be a Keras model: a function has no "
                 f"fingerprint. Received: teacher={teacher!r}"
             )
-        if fingerprint != self._manifest["teacher"]:
+        if fingerprint != expected:
             raise ValueError(
-                "The soft targets were made by another teacher: its "
-                f"architecture and weights are {self._manifest['teacher']!r}. "
-                f"Received: teacher with {fingerprint!r}"
+                "The soft targets were made by another teacher: the "
+                "fingerprint of its architecture and weights is "
+                f"{expected!r}. Received: a teacher with {fingerprint!r}"
             )
-
-    def _check_inputs(self, received):
-        expected = self._manifest["inputs"]
-        if len(received) != len(expected) or not all(
-            ours["dtype"] == theirs["dtype"]
-            and (
-                ours["shape"] is None
-                or shapes_agree(ours["shape"], theirs["shape"])
-            )
-            for ours, theirs in zip(received, expected, strict=False)
-        ):
-            raise ValueError(
-                "Expected inputs like those that were labelled: "
-                f"{expected} without the batch. Received: {received}"
-            )
-
-
-def _read_manifest(folder):
-    manifest = creation.read_manifest(folder)
-    if not manifest:
-        raise ValueError(
-            "Expected the folder of a `SoftTargetStore`, made by "
-            f"`SoftTargetStore.create`. Received: path={str(folder)!r}"
-        )
-    version = manifest.get("format_version")
-    if version != shards.FORMAT_VERSION:
-        raise ValueError(
-            f"The store {folder} has format {version}. This version of "
-            f"keras_distill reads format {shards.FORMAT_VERSION}."
-        )
-    if "shards" not in manifest:
-        raise ValueError(
-            f"The store {folder} is not complete. Call "
-            "`SoftTargetStore.create` with the same arguments to continue."
-        )
-    return manifest
 
 
 def _check_path(path):

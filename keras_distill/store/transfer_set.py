@@ -7,81 +7,74 @@ from keras_distill.backend.keras_compat import are_dense
 from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.backend.keras_compat import is_tf_dataset
 from keras_distill.data.batches import to_batches
-from keras_distill.data.elements import refuse_soft_targets
 from keras_distill.store.encoder import BATCH_SIZE
-from keras_distill.store.fingerprints import fingerprint_examples
+from keras_distill.store.example_fingerprints import fingerprint_examples
+from keras_distill.validation import check_integer
 
 
 class TransferSet:
     """Batches of inputs with their fingerprints, view after view.
 
-    On other backends than TensorFlow, it needs TensorFlow only for a
-    `tf.data.Dataset` and for `augment`.
-
-    Args:
-        dataset: As in `SoftTargetStore.create`.
-        batch_size: As in `SoftTargetStore.create`.
-        ranks: Ranks of the teacher's inputs, or `None` if they are unknown.
-        views: As in `SoftTargetStore.create`.
-        augment: As in `SoftTargetStore.create`.
-        seed: As in `SoftTargetStore.create`.
+    The arguments are those of `SoftTargetStore.create`, and the ranks of the
+    teacher's inputs or `None`.
     """
 
-    def __init__(self, dataset, batch_size, ranks, views, augment, seed):
-        self._views = views
-        self._augment = augment
-        self._seed = seed
-        self._batch_size = batch_size or BATCH_SIZE
-        self._examples = None
+    def __init__(self, dataset, batch_size, views, augment, seed, ranks):
+        self.views = check_integer("views", views, low=1)
+        seed = check_integer("seed", seed, low=0)
+        if augment is not None and not callable(augment):
+            raise ValueError(
+                "Expected `augment` to be a function `(x, seed) -> x`. "
+                f"Received: augment={augment!r}"
+            )
+        if views > 1 and augment is None:
+            raise ValueError(
+                "Several `views` need an `augment`, a function "
+                "`(x, seed) -> x`. Otherwise all views would be equal. "
+                f"Received: views={views}, augment=None"
+            )
+        self.seed = None if augment is None else seed
         if USES_TF_DATA or is_tf_dataset(dataset) or augment is not None:
-            self._examples = _import_pipelines().to_examples(
+            examples = import_joining().to_examples(
                 dataset, batch_size, ranks, augment, BATCH_SIZE
             )
+            self._batches = import_joining().list_inputs(
+                examples, batch_size or BATCH_SIZE, self.views, augment, seed
+            )
+            self._length, self._batched = examples.length, examples.batched
             return
         if not are_dense(dataset):
             raise ValueError(
                 "Expected inputs that are dense arrays. "
                 f"Received: dataset={dataset!r}"
             )
-        self._batches, self._length = to_batches(
-            dataset, batch_size, BATCH_SIZE
-        )
-        self._count = None
-        if can_convert_arrays(dataset):
-            self._count = len(keras.tree.flatten(dataset)[0])
-
-    def count(self, first_batch_size: int):
-        """Returns the number of examples in all views, or `None`."""
-        if self._examples is not None:
-            count = self._examples.count_examples(first_batch_size)
-            return count and count * self._views
-        if self._count is not None:
-            return self._count
-        return self._length and self._length * first_batch_size
+        batches, self._length = to_batches(dataset, batch_size, BATCH_SIZE)
+        self._batches = ((x, fingerprint_examples(x)) for x, *_ in batches)
+        self._batched = not can_convert_arrays(dataset)
+        if not self._batched:
+            self._length = len(keras.tree.flatten(dataset)[0])
 
     def __iter__(self):
-        if self._examples is None:
-            for element in self._batches:
-                refuse_soft_targets(element)
-                yield element[0], fingerprint_examples(element[0])
-            return
-        from keras_distill.store import joining
+        return iter(self._batches)
 
-        for view in range(self._views):
-            replayed = self._examples
-            if self._augment is not None:
-                replayed = _import_pipelines().replay(
-                    replayed, self._augment, self._seed, view
-                )
-            yield from joining.list_inputs(replayed, self._batch_size)
+    def count(self, first_batch_size: int) -> int | None:
+        """Estimates the number of examples in all views, if it is known."""
+        if self._length is None:
+            return None
+        return (
+            self._length
+            * self.views
+            * (first_batch_size if self._batched else 1)
+        )
 
 
-def _import_pipelines():
+def import_joining():
+    """Returns the module that needs TensorFlow."""
     try:
-        from keras_distill.data import pipelines
+        from keras_distill.store import joining
     except ImportError as error:
         raise ImportError(
             "A `tf.data.Dataset` and `augment` need TensorFlow: "
             "`pip install tensorflow`."
         ) from error
-    return pipelines
+    return joining

@@ -12,8 +12,8 @@ from keras_distill.outputs import flatten_like
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import soften
 from keras_distill.targets import to_logits
-from keras_distill.validation import check_axis
 from keras_distill.validation import check_choice
+from keras_distill.validation import check_integer
 from keras_distill.validation import check_number
 from keras_distill.validation import shapes_agree
 
@@ -140,7 +140,7 @@ class Ensemble(keras.Model):
         self.combine = combine
         self.member_weights = weights
         self.from_logits = from_logits
-        self.axis = None if axis is None else check_axis(axis)
+        self.axis = None if axis is None else check_integer("axis", axis)
         if all(getattr(model, "inputs", None) for model in models):
             # A symbolic call checks the outputs, and prepares `export`.
             inputs = getattr(models[0], "input", models[0].inputs[0])
@@ -176,31 +176,8 @@ class Ensemble(keras.Model):
         inspect=None,
         axis=None,
     ):
-        """Returns the logits of the ensemble at a temperature.
-
-        Args:
-            inputs: Inputs of the members.
-            temperature: Positive number or scalar tensor, the temperature at
-                which the members' probabilities are averaged; or a function
-                from a member's outputs to a list with the temperature of each
-                output. A geometric mean does not depend on it. Defaults to
-                `1.0`.
-            from_logits: Replaces the `from_logits` of the ensemble. Defaults
-                to `None`.
-            inspect: Function `(outputs, axis)` that gets each output that is
-                used as logits. Defaults to `None`.
-            axis: Function from a member's outputs to a list with the requested
-                axis of the classes of each output. An entry is `None` if every
-                axis is allowed. Defaults to `None`, which means the axis of
-                this ensemble.
-
-        Returns:
-            Logits `v`, in the structure of a member's outputs. The mean is
-            `softmax(v / temperature)`. The members run with `training=False`.
-
-        Raises:
-            ValueError: If the ensemble has a different axis.
-        """
+        """Returns the logits of the mean at a temperature, for inference."""
+        # `temperature` and `axis` may be functions of a member's outputs.
         if from_logits is None:
             from_logits = self.from_logits
         if axis is None:

@@ -5,27 +5,17 @@ from keras_distill.targets import map_outputs
 
 
 class TargetPredictor(keras.Model):
-    """A teacher as a Keras model, to run it with `predict`.
-
-    Args:
-        teacher: `Teacher`.
-        objective: `Objective`. An ensemble is averaged at its temperature.
-        check: `StepCheck` that inspects the outputs of ensemble members, or
-            `None`.
-        finish: Function from the `Targets` of an output to tensors. Defaults
-            to `None`: the one tensor of the targets.
-    """
+    """A teacher as a Keras model, to run it with `predict`."""
 
     def __init__(self, teacher, objective, check=None, finish=None):
         super().__init__(autocast=False)
         self.teacher = teacher
         # A compiled `predict` reads and writes only variables of the model.
-        self._models = teacher.models()
+        self._model = teacher.model
         self._objective = objective
         self._variables = [] if check is None else [check.report]
         self._check = check
-        self._finish = finish or _get_tensor
-        self._kinds: list = []
+        self._finish = finish
         # Otherwise Keras would call the teacher once more to find out.
         self.built = True
 
@@ -33,19 +23,9 @@ class TargetPredictor(keras.Model):
         targets = self.teacher.compute_targets(
             inputs, self._objective, self._check
         )
-        self._kinds = []
-        return map_outputs(self._reduce, targets)
-
-    def _reduce(self, target):
-        self._kinds.append(type(target))
-        return self._finish(target)
-
-    def restore_kinds(self, arrays):
-        """Returns predicted arrays as the `Targets` that they were."""
-        kinds = iter(self._kinds)
-        return keras.tree.map_structure(
-            lambda array: next(kinds)(array), arrays
-        )
+        if self._finish is None:
+            return targets
+        return map_outputs(self._finish, targets)
 
     def temperatures(self):
         """Returns the temperatures that the outputs depend on, or `None`."""
@@ -59,14 +39,9 @@ class TargetPredictor(keras.Model):
         objective = self._objective
         return (
             # The outputs of a function may depend on anything.
-            object() if weights is None else id(self.teacher.given),
+            object() if weights is None else id(self.teacher.function),
             fingerprint_arrays(weights or []),
             self.temperatures(),
             objective.teacher_from_logits() if self.teacher.is_list else None,
             tuple(loss.axis for loss in objective.list_losses()),
         )
-
-
-def _get_tensor(target):
-    (tensor,) = target
-    return tensor

@@ -1,18 +1,9 @@
 from keras_distill.data.cache import TargetCache
-from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.teacher import Teacher
 
 
 class Supervision:
-    """The teacher and the cache: where soft targets come from.
-
-    A plain object: Keras does not track it, so the teacher's weights are not
-    trained and not saved with the `Distiller`.
-
-    Args:
-        student: `keras.Model`.
-        teacher: What the user passed as the teacher, or `None`.
-    """
+    """The teacher and the cache: where soft targets come from."""
 
     def __init__(self, student, teacher):
         self._student = student
@@ -20,34 +11,31 @@ class Supervision:
         self.replace_teacher(teacher)
 
     def replace_teacher(self, teacher) -> None:
-        """Replaces the teacher; a refused one leaves the former."""
+        """Replaces the teacher, if the student can match the new one."""
         wrapped = None if teacher is None else Teacher(teacher)
         if wrapped is not None:
             wrapped.check_against(self._student)
         self.teacher = wrapped
-        # Whether the soft targets are means that depend on the temperature.
-        self.averages = (
-            wrapped is not None and wrapped.averages_at_a_temperature
-        )
 
-    def make_predictor(self, objective, check):
-        """Returns the teacher as a `TargetPredictor`, `None` without one."""
-        if self.teacher is None:
-            return None
-        return TargetPredictor(self.teacher, objective, check)
+    @property
+    def averages(self) -> bool:
+        """Whether the soft targets are means at the present temperature."""
+        teacher = self.teacher
+        return teacher is not None and teacher.averages_at_a_temperature
 
     def check(self, objective) -> None:
         """Raises a `ValueError` if the soft targets no longer hold."""
         self.cache.check(self.teacher, objective.temperatures())
-        if self.averages:
-            objective.check_ensemble_temperatures()
+        if self.averages and objective.built:
+            # A callback may have changed one of them.
+            objective.ensemble_temperatures()
 
     def check_metrics(self, objective) -> None:
-        """Refuses metrics at temperatures where an ensemble has no mean."""
+        """Raises if a metric needs another temperature than the ensemble."""
         if not self.averages:
             return
         present = objective.temperatures() or (1.0,)
-        for name, temperature in objective.temperature_of_metrics().items():
+        for name, temperature in objective.metric_temperatures().items():
             if temperature not in present:
                 raise ValueError(
                     "The mean of an ensemble is computed at the temperature of "

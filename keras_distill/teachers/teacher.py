@@ -20,26 +20,23 @@ _HALF = ("float16", "bfloat16")
 
 
 class Teacher:
-    """A model, a callable or a list of these, as the source of soft targets.
+    """A model, a callable or a list of these, as the source of soft targets."""
 
-    A plain object: Keras does not track it, so the teacher's weights are not
-    trained and not saved with the `Distiller`.
-
-    Args:
-        teacher: A `keras.Model`, a callable `inputs -> outputs`, or a list of
-            these.
-    """
+    # A plain object: Keras does not track it, so the teacher's weights are not
+    # trained and not saved with the `Distiller`.
 
     def __init__(self, teacher):
+        # What the user passed.
+        self.original = teacher
         self.is_list = isinstance(teacher, (list, tuple))
         if self.is_list and not teacher:
             raise ValueError(
                 "Expected `teacher` to be a list of at least one model. "
                 f"Received: teacher={teacher!r}"
             )
-        self.given = Ensemble(teacher) if self.is_list else teacher
-        self.is_ensemble = isinstance(self.given, Ensemble)
-        if isinstance(teacher, type) or not callable(self.given):
+        self.function = Ensemble(teacher) if self.is_list else teacher
+        self.is_ensemble = isinstance(self.function, Ensemble)
+        if isinstance(teacher, type) or not callable(self.function):
             raise ValueError(
                 "Expected `teacher` to be a `keras.Model`, a callable that "
                 "takes the inputs and returns logits, or a list of these. "
@@ -59,67 +56,55 @@ class Teacher:
     @property
     def averages_at_a_temperature(self):
         """Whether the outputs depend on the temperature of the losses."""
-        return self.is_ensemble and self.given.averages_at_a_temperature
+        return self.is_ensemble and self.function.averages_at_a_temperature
 
     def input_ranks(self):
         """Returns the ranks of the inputs of a batch, `None` if unknown."""
-        model = self.given.models[0] if self.is_ensemble else self.given
-        inputs = getattr(model, "inputs", None)
+        inputs = getattr(_list_members(self.function)[0], "inputs", None)
         return [len(tensor.shape) for tensor in inputs] if inputs else None
 
     def fingerprint(self):
         """Returns a hash of architecture and weights, `None` for a function."""
         if self.weights() is None:
             return None
-        return fingerprint_model(self.given)
+        return fingerprint_model(self.function)
 
-    def models(self):
-        """Lists the Keras models of the teacher, with ensemble members."""
-        parts = [self.given, *getattr(self.given, "models", [])]
-        parts.append(getattr(self.given, "member_weights", None))
-        return [part for part in parts if isinstance(part, keras.layers.Layer)]
+    @property
+    def model(self):
+        """The teacher as a Keras model; `None` for a function."""
+        is_model = isinstance(self.function, keras.layers.Layer)
+        return self.function if is_model else None
 
     def find_outputs(self):
         """Returns the outputs as `keras.KerasTensor`s, `None` if unknown."""
-        for model in getattr(self.given, "models", [self.given]):
+        for model in _list_members(self.function):
             if getattr(model, "outputs", None):
                 return model.outputs
         return None
 
     def ends_linearly(self) -> bool:
         """Whether its outputs are known to be logits."""
-        return not self.is_ensemble and ends_linearly(self.given)
+        return not self.is_ensemble and ends_linearly(self.function)
 
     def variables(self):
         """Lists the variables of the Keras models."""
-        variables = {
-            id(variable): variable
-            for model in self.models()
-            for variable in model.variables
-        }
-        return list(variables.values())
+        return [] if self.model is None else self.model.variables
 
     @property
     def built(self):
         """Whether all models have weights."""
-        return all(
-            layer.built
-            for model in self.models()
-            for layer in flatten_layers(model)
+        return self.model is None or all(
+            layer.built for layer in flatten_layers(self.model)
         )
 
     def build(self, inputs):
         """Creates the weights of models that have never been called."""
-        for model in self.models():
-            if not all(layer.built for layer in flatten_layers(model)):
-                infer_outputs(model, inputs)
+        if not self.built:
+            infer_outputs(self.model, inputs)
 
     def weights(self):
         """Returns all weights, `None` if the teacher contains a function."""
-        if not _is_known(self.given):
-            return None
-        models = getattr(self.given, "models", [self.given])
-        return [weight for model in models for weight in model.weights]
+        return self.function.weights if _is_known(self.function) else None
 
     def list_shared_weights(self, student):
         """Lists the paths of the weights that training `student` changes."""
@@ -138,7 +123,7 @@ class Teacher:
 
     def check_against(self, student):
         """Raises a `ValueError` if the models cannot match."""
-        for model in getattr(self.given, "models", [self.given]):
+        for model in _list_members(self.function):
             if model is student:
                 raise ValueError(
                     "Expected `student` and `teacher` to be two models. "
@@ -159,21 +144,13 @@ class Teacher:
             )
 
     def compute_targets(self, inputs, objective, check=None):
-        """Returns the `Targets` of each output, without a gradient.
-
-        Args:
-            inputs: A batch of inputs.
-            objective: The `Objective` that will use them. An ensemble is
-                averaged at its temperature.
-            check: `StepCheck` that inspects the outputs of ensemble members, or
-                `None`.
-        """
+        """Returns the `Targets` of each output, without a gradient."""
         with without_gradient():
             if self.is_ensemble:
                 return self._average(inputs, objective, check)
-            if not isinstance(self.given, keras.layers.Layer):
-                return keras.tree.map_structure(_stop, self.given(inputs))
-            result = forward(self.given, inputs)
+            if self.model is None:
+                return keras.tree.map_structure(_stop, self.function(inputs))
+            result = forward(self.model, inputs)
             if not keras.tree.is_nested(result.outputs):
                 return _stop(result.outputs, *result.logits)
             flat = keras.tree.flatten(result.outputs)
@@ -182,7 +159,7 @@ class Teacher:
 
     def _average(self, inputs, objective, check):
         """Returns the targets of an ensemble."""
-        logits = self.given.compute_logits(
+        logits = self.function.compute_logits(
             inputs,
             objective.ensemble_temperatures,
             objective.teacher_from_logits() if self.is_list else None,
@@ -192,7 +169,14 @@ class Teacher:
         return keras.tree.map_structure(lambda x: _stop(x, x), logits)
 
 
-def _is_known(model):
+def _list_members(model) -> list:
+    """Lists the members of an ensemble, and of the ensembles in it."""
+    if not isinstance(model, Ensemble):
+        return [model]
+    return [part for member in model.models for part in _list_members(member)]
+
+
+def _is_known(model) -> bool:
     """Whether the outputs depend only on weights of Keras models."""
     if not isinstance(model, Ensemble):
         return isinstance(model, keras.layers.Layer)

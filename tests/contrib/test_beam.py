@@ -1,4 +1,4 @@
-"""The same store, labelled by the workers of Apache Beam."""
+"""Apache Beam writes the same store."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ from apache_beam.transforms.periodicsequence import PeriodicImpulse  # noqa: E40
 
 from keras_distill.contrib.beam import WriteToSoftTargetStore  # noqa: E402
 
-# Processes of their own, as on a cluster.
+# Several processes, as on a cluster.
 WORKERS = {
     "runner": "FnApiRunner",
     "direct_running_mode": "multi_processing",
@@ -69,7 +69,7 @@ def read_files(folder):
     return {
         path.name: path.read_bytes()
         for path in pathlib.Path(folder).iterdir()
-        if not path.name.startswith(".worker")
+        if not path.name.startswith(".")
     }
 
 
@@ -81,7 +81,7 @@ def read_files(folder):
     ],
     ids=["dense", "top-k"],
 )
-def test_files_are_those_of_create(x, saved, tmp_path, how):
+def test_files_equal_those_of_create(x, saved, tmp_path, how):
     create(tmp_path / "local", keras.saving.load_model(saved), x, **how)
     write(enumerate(x), tmp_path / "beam", saved, **how)
     assert read_files(tmp_path / "beam") == read_files(tmp_path / "local")
@@ -90,7 +90,7 @@ def test_files_are_those_of_create(x, saved, tmp_path, how):
 @pytest.mark.slow
 def test_processes_share_the_work(x, tmp_path):
     def load():
-        # Beside the store: which processes have loaded a teacher.
+        # Notes which processes have loaded a teacher.
         (tmp_path / f"loaded-{os.getpid()}").touch()
         return make_teacher()
 
@@ -124,7 +124,7 @@ def test_several_inputs_and_outputs(x, tmp_path):
     how = {"batch_size": 16}
     create(tmp_path / "local", make(), inputs, **how)
     examples = [
-        (number, {name: each[number] for name, each in inputs.items()})
+        (number, {name: array[number] for name, array in inputs.items()})
         for number in range(len(x))
     ]
     write(examples, tmp_path / "beam", make, **how)
@@ -141,7 +141,7 @@ def test_ensemble(x, tmp_path):
     assert read_files(tmp_path / "beam") == read_files(tmp_path / "local")
 
 
-def test_result_is_the_path_of_a_store_that_trains(x, saved, tmp_path):
+def test_result_is_the_path_of_a_store(x, saved, tmp_path):
     with beam.Pipeline(options=PipelineOptions(**ALONE)) as pipeline:
         path = (
             pipeline
@@ -168,14 +168,14 @@ def test_result_is_the_path_of_a_store_that_trains(x, saved, tmp_path):
         (lambda x: x[:16] + x[32:], "0 examples instead of 16 .* 16 to 31"),
         (lambda x: x[:10] + x[16:], "10 examples instead of 16 .* 0 to 15"),
         (lambda x: [], "at least one example"),
-        (lambda x: [each for _, each in x], "a position from 0"),
+        (lambda x: [row for _, row in x], "a position from 0"),
         (
             lambda x: [*x[:-1], (x[-1][0], x[-1][1] * 1e30)],
             "the logits of example 102",
         ),
     ],
 )
-def test_what_can_not_be_stored_is_refused(x, saved, tmp_path, spoil, message):
+def test_bad_examples_raise(x, saved, tmp_path, spoil, message):
     how = {"batch_size": 16, "examples_per_shard": 16}
     with pytest.raises(Exception, match=message):
         write(spoil(list(enumerate(x))), tmp_path / "store", saved, **how)
@@ -211,8 +211,8 @@ def test_a_failed_pipeline_can_be_run_again(x, saved, tmp_path):
     assert read_files(tmp_path / "beam") == read_files(tmp_path / "local")
 
 
-def test_batches_of_another_kind_are_refused(x, saved, tmp_path):
-    examples = [(n, each if n < 32 else each[:3]) for n, each in enumerate(x)]
+def test_batches_of_different_shapes_raise(x, saved, tmp_path):
+    examples = [(n, row if n < 32 else row[:3]) for n, row in enumerate(x)]
 
     def load():
         return lambda x: keras.ops.tile(keras.ops.sum(x, 1)[:, None], (1, 5))
@@ -222,9 +222,9 @@ def test_batches_of_another_kind_are_refused(x, saved, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_with_different_teachers_are_refused(x, tmp_path):
+def test_workers_with_different_teachers_raise(x, tmp_path):
     def load():
-        # Another one in each process, such as of a file that has changed.
+        # As if the file of the teacher changed between two processes.
         return make_teacher(os.getpid())
 
     with pytest.raises(Exception, match="Expected the same `teacher`"):
@@ -238,7 +238,7 @@ def test_workers_with_different_teachers_are_refused(x, tmp_path):
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
-def test_a_store_that_is_there_is_not_touched(x, saved, tmp_path):
+def test_an_existing_store_stays_unchanged(x, saved, tmp_path):
     create(tmp_path / "store", make_teacher(), x[:5])
     before = read_files(tmp_path / "store")
     with pytest.raises(ValueError, match="without a store"):
@@ -246,7 +246,7 @@ def test_a_store_that_is_there_is_not_touched(x, saved, tmp_path):
     assert read_files(tmp_path / "store") == before
 
 
-def test_unbounded_collection_is_refused(tmp_path, saved):
+def test_unbounded_collection_raises(tmp_path, saved):
     endless = PeriodicImpulse(0, 1)
     with (
         pytest.raises(ValueError, match="bounded"),

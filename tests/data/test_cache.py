@@ -1,4 +1,4 @@
-"""Arrays are labelled once, and the training is the same as without."""
+"""Arrays are labelled once, and the training is the same as without a cache."""
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from backends import observe
 from backends import wait
 from keras_distill import losses
 from keras_distill.data import cache as caching
+from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.teacher import Teacher
 
 
@@ -77,7 +78,7 @@ FIT_ARGUMENTS = {
         ("unlabelled", None, True),
     ],
 )
-def test_equals_the_training_on_the_fly(
+def test_equals_training_on_the_fly(
     data, make_model, activation, several, what
 ):
     x, y = data
@@ -115,7 +116,7 @@ def test_equals_the_training_on_the_fly(
         )
 
 
-def test_probabilities_nobody_sees_stay_probabilities(data, make_model):
+def test_unrecognized_probabilities_stay_probabilities(data, make_model):
     x, _ = data
     model = make_model("softmax", seed=5)
     results = []
@@ -196,8 +197,8 @@ def test_several_outputs(data, labelled, weights, several, as_list):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_of_outputs_that_are_others(data):
-    """A list may be in another order than the outputs' names."""
+def test_weights_of_different_outputs_raise(data):
+    """A list may have a different order than the names of the outputs."""
     x, _ = data
     labels = {"a": np.arange(22) % 3, "b": np.arange(22) % 4}
     distiller = distiller_of(
@@ -214,7 +215,7 @@ def test_the_teacher_sees_each_example_once(data, make_model, counted):
     distiller = distiller_of(make_model(seed=1), make())
     distiller.fit(x, y, epochs=3, batch_size=4, verbose=0)
     assert seen() == 22
-    # Nor does another `fit` on the same inputs ask it again.
+    # A second `fit` on the same inputs uses the cache.
     distiller.fit(np.copy(x), y, epochs=2, verbose=0, validation_data=(x, y))
     assert seen() == 22
 
@@ -227,7 +228,7 @@ def test_validation_examples_are_not_labelled(data, make_model, counted):
 
 
 @pytest.mark.parametrize("change", ["inputs", "weights", "teacher"])
-def test_labels_anew_what_has_changed(data, make_model, counted, change):
+def test_a_change_makes_a_new_cache(data, make_model, counted, change):
     x, y = np.copy(data[0]), data[1]
     make, _ = counted
     teacher, student = make(), make_model(seed=1)
@@ -252,7 +253,7 @@ def test_labels_anew_what_has_changed(data, make_model, counted, change):
 
 
 def test_an_ensemble_is_averaged_at_the_temperature(data, make_model):
-    """A cache made at one temperature does not serve another."""
+    """A cache for one temperature does not serve a different temperature."""
     x, y = data
     teachers = [make_model(seed=seed) for seed in (5, 9)]
     student = make_model(seed=1)
@@ -296,7 +297,7 @@ def test_above_the_budget_it_labels_on_the_fly(
 ):
     x, y = data
     make, seen = counted
-    # Of float32, four times at the peak.
+    # Four copies in float32 at the peak.
     size = 4 * (4 * 22 * 5)
     monkeypatch.setattr("keras_distill.data.cache.BUDGET", size - 1)
     distiller = distiller_of(make_model(), make())
@@ -312,8 +313,8 @@ def test_above_the_budget_it_labels_on_the_fly(
 
 
 @pytest.mark.parametrize("what", ["student", "teacher", "both"])
-def test_models_whose_outputs_are_not_known_before(data, counted, what):
-    """Those without `keras.Input`, which are built by their first call."""
+def test_models_without_known_outputs(data, counted, what):
+    """Models without `keras.Input` are built by their first call."""
     x, y = data
     make, seen = counted
 
@@ -332,15 +333,15 @@ def test_models_whose_outputs_are_not_known_before(data, counted, what):
     distiller = distiller_of(student, teacher)
     before = seen()
     distiller.fit(x, y, epochs=3, batch_size=4, verbose=0)
-    # One example more where nobody knows the outputs.
+    # One more example shows the shape of unknown outputs.
     assert seen() - before == 22 + (what != "student")
 
 
-def test_the_estimate_is_that_of_the_soft_targets(data, make_model):
+def test_the_estimate_equals_the_size_of_the_soft_targets(data, make_model):
     x, _ = data
     distiller = distiller_of(make_model(), make_model(seed=5))
-    predictor = distiller._supervision.make_predictor(
-        distiller._objective, distiller._check
+    predictor = TargetPredictor(
+        distiller._supervision.teacher, distiller._objective, distiller._check
     )
     estimated = caching.estimate_bytes(x, predictor)
     joined = distiller._supervision.cache.join(x, predictor, None, 0)
@@ -349,7 +350,7 @@ def test_the_estimate_is_that_of_the_soft_targets(data, make_model):
 
 
 def test_shared_weights_change_in_the_training(data):
-    """So the teacher is called in each step, as without a cache."""
+    """The teacher is called in each step, as without a cache."""
     x, y = data
     results = []
     for cache in ("auto", False):
@@ -377,9 +378,7 @@ def test_shared_weights_change_in_the_training(data):
     np.testing.assert_allclose(*results, rtol=1e-6)
 
 
-def test_an_ensemble_with_a_function_deep_inside_is_a_function(
-    data, make_model
-):
+def test_an_ensemble_with_a_nested_function_is_not_cached(data, make_model):
     x, y = data
     calls: list[int] = []
     inner = keras_distill.Ensemble(
@@ -394,8 +393,8 @@ def test_an_ensemble_with_a_function_deep_inside_is_a_function(
     assert Teacher(ensemble).fingerprint() is None
 
 
-def test_the_estimate_is_not_that_of_a_network_that_weighs():
-    """Which has an output for each member, and not for each class."""
+def test_the_estimate_ignores_a_network_of_member_weights():
+    """Its outputs are one number for each member, not for each class."""
     weighs = keras.Sequential(
         [keras.Input((6,)), keras.layers.Dense(2, activation="softmax")]
     )
@@ -404,8 +403,8 @@ def test_the_estimate_is_not_that_of_a_network_that_weighs():
     assert teacher.find_outputs() is None
 
 
-def test_a_list_that_returns_probabilities_after_all(data, make_model):
-    """What was labelled as logits is not served as probabilities."""
+def test_a_list_with_a_corrected_flag(data, make_model):
+    """A cache made with `teacher_from_logits=True` is not used again."""
     x, y = data
     hidden = []
     for seed in (5, 7):
@@ -427,8 +426,8 @@ def test_a_list_that_returns_probabilities_after_all(data, make_model):
     history = distiller.fit(x, batch_size=22, verbose=0).history
     p = np.mean(
         [
-            softmax(np.log(each.predict(x, verbose=0)) / 3.0, axis=-1)
-            for each in hidden
+            softmax(np.log(member.predict(x, verbose=0)) / 3.0, axis=-1)
+            for member in hidden
         ],
         axis=0,
     )
@@ -467,7 +466,7 @@ def test_strings(data):
 
 
 @pytest.mark.parametrize("kind", ["dataset", "callable", "steps_per_epoch"])
-def test_auto_does_not_cache_what_may_change(data, make_model, kind):
+def test_auto_does_not_cache_data_that_may_change(data, make_model, kind):
     x, y = data
     calls: list[int] = []
     model = make_model(seed=5)
@@ -500,20 +499,20 @@ def test_progress_is_shown(data, make_model, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_not_finite_logits_are_found_before_the_training(data, make_model):
+def test_non_finite_logits_are_found_before_the_training(data, make_model):
     x, y = np.copy(data[0]), data[1]
     x[[4, 7], 0] = np.nan
     student = make_model()
     distiller = distiller_of(student, make_model(seed=5))
     before = student.get_weights()
-    with pytest.raises(ValueError, match=r"for example 4.*and 2 of 22"):
+    with pytest.raises(
+        ValueError, match=r"for 2 of 22 examples, first for example 4"
+    ):
         distiller.fit(x, y, verbose=0)
     np.testing.assert_array_equal(student.get_weights()[0], before[0])
 
 
-def test_several_processes_do_not_label_for_themselves(
-    data, make_model, monkeypatch
-):
+def test_cache_needs_one_process(data, make_model, monkeypatch):
     monkeypatch.setattr(caching, "has_several_processes", lambda model: True)
     distiller = distiller_of(make_model(), make_model(seed=5))
     with pytest.raises(ValueError, match=r"needs one process.*cache=True"):
@@ -542,18 +541,18 @@ def test_bad_arguments(data, make_model, arguments, message):
     ("batch_size", "expected"),
     [(None, 256), (1, 8), (8, 64), (32, 256), (300, 300)],
 )
-def test_the_teacher_labels_several_batches_at_a_time(
+def test_the_teacher_gets_larger_batches(
     monkeypatch, make_model, batch_size, expected
 ):
-    """Not so many that a teacher that needs small batches has no room."""
+    """Up to a limit, for teachers that need much memory."""
     seen = []
     predict = keras.Model.predict
 
-    def look(self, x, batch_size=None, **kwargs):
+    def record(self, x, batch_size=None, **kwargs):
         seen.append(batch_size)
         return predict(self, x, batch_size=batch_size, **kwargs)
 
-    monkeypatch.setattr(keras.Model, "predict", look)
+    monkeypatch.setattr(keras.Model, "predict", record)
     distiller = distiller_of(make_model(seed=1), make_model(seed=5), loss=None)
     x = np.zeros((10, 6), "float32")
     distiller.fit(x, batch_size=batch_size, verbose=0)

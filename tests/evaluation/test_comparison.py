@@ -33,12 +33,12 @@ def models(make_model):
 
 
 def logits_by_hand(model, x):
-    kernel, bias = (np.float64(each) for each in model.get_weights())
+    kernel, bias = map(np.float64, model.get_weights())
     return x @ kernel + bias
 
 
 @pytest.mark.parametrize("form", ["arrays", "dataset", "one-hot"])
-def test_figures(models, test_set, form):
+def test_values(models, test_set, form):
     x, y = test_set
     data = {
         "arrays": (x, y),
@@ -128,8 +128,8 @@ def test_mcnemar(models, test_set):
     )
     same = report.mcnemar("Teacher", "Teacher")
     assert same == (0, 0, 1.0)
-    with pytest.raises(ValueError, match="Received: 'nobody'"):
-        report.mcnemar("nobody", "Teacher")
+    with pytest.raises(ValueError, match="Received: 'unknown'"):
+        report.mcnemar("unknown", "Teacher")
 
 
 def test_positions_of_sequences_count():
@@ -162,7 +162,7 @@ def test_callables_and_ensembles(make_model, test_set):
     assert "as the teacher" not in str(report)
 
 
-def test_forms(models, test_set, capsys):
+def test_text_markdown_dataframe_and_dict(models, test_set, capsys):
     report = keras_distill.compare(models, test_set, verbose=0)
     print(report)
     text = capsys.readouterr().out
@@ -191,6 +191,13 @@ def test_forms(models, test_set, capsys):
     assert again["distilled"]["latency"]["1"] > 0
 
 
+def test_a_single_latency_batch_size(make_model, test_set):
+    report = keras_distill.compare(
+        {"a": make_model()}, test_set, latency_batch_sizes=2, verbose=0
+    )
+    assert report.models["a"].latency.keys() == {2}
+
+
 def test_progress_is_shown(models, test_set, capsys):
     keras_distill.compare(
         models, test_set, latency_batch_sizes=(), batch_size=20, verbose=1
@@ -208,13 +215,14 @@ def several_outputs():
     ("change", "message"),
     [
         ({"models": []}, "dict from names to models"),
-        ({"models": {"a": 3}}, "Received: 'a': 3"),
+        ({"models": {"a": 3}}, "Received: 3"),
         ({"models": {"a": several_outputs()}}, "one output"),
         ({"teacher": "b"}, "Received: teacher='b'"),
         ({"temperature": 0}, "Received: temperature=0"),
         ({"num_bins": 0}, "Received: num_bins=0"),
         ({"latency_batch_sizes": (0,)}, "Received: latency_batch_sizes=0"),
-        ({"latency_batch_sizes": 1}, "latency_batch_sizes=1"),
+        ({"latency_batch_sizes": 1.5}, "latency_batch_sizes=1.5"),
+        ({"latency_batch_sizes": "a"}, "latency_batch_sizes='a'"),
         ({"data": np.zeros((3, 6), "float32")}, "inputs only"),
         (
             {
@@ -295,7 +303,7 @@ def test_masked_positions_and_ignored_labels_do_not_count():
 
 
 @pytest.mark.parametrize("teacher", [True, False])
-def test_batches_in_which_nothing_counts(models, test_set, teacher):
+def test_batches_without_an_example_that_counts(models, test_set, teacher):
     x, y = test_set
     if not teacher:
         models = {"student": models["distilled"]}
@@ -320,11 +328,11 @@ def test_batches_in_which_nothing_counts(models, test_set, teacher):
         keras_distill.compare(models, (x, np.full(44, -1)), **options)
 
 
-def test_without_a_most_likely_class_nothing_is_right(make_model, test_set):
-    """As of a model that has diverged."""
+def test_examples_with_nan_are_errors(make_model, test_set):
+    """A diverged model has no most likely class."""
     x, y = test_set
     diverged = make_model()
-    diverged.set_weights([each * np.nan for each in diverged.get_weights()])
+    diverged.set_weights([weight * np.nan for weight in diverged.get_weights()])
     report = keras_distill.compare(
         {"student": make_model(), "diverged": diverged},
         (x, y),
@@ -348,7 +356,8 @@ def test_an_ensemble_is_averaged_at_the_temperature(make_model, test_set):
         verbose=0,
     )
     p = np.mean(
-        [softmax(logits_by_hand(each, x) / 4, -1) for each in members], axis=0
+        [softmax(logits_by_hand(member, x) / 4, -1) for member in members],
+        axis=0,
     )
     log_q = log_softmax(logits_by_hand(student, x) / 4, -1)
     expected = np.sum(p * (np.log(p) - log_q), -1).mean()
@@ -363,7 +372,61 @@ def test_an_ensemble_is_averaged_at_the_temperature(make_model, test_set):
         keras_distill.suggest_temperature(keras_distill.Ensemble(members), x)
 
 
-def test_names_that_are_no_words(make_model, test_set):
+def test_members_of_an_ensemble_run_once(make_model, test_set):
+    """Also with nested ensembles and weights that depend on the inputs."""
+    x, _ = test_set
+    calls = []
+
+    def make_member(seed):
+        model = make_model(seed=seed)
+
+        def call(inputs):
+            calls.append(seed)
+            return model(inputs)
+
+        return call
+
+    def weights(inputs):
+        first = keras.ops.sigmoid(inputs[:, :1])
+        return keras.ops.concatenate([first, 1 - first], axis=-1)
+
+    geometric = keras_distill.Ensemble(
+        [make_member(1), make_member(2)], "geometric"
+    )
+    inner = keras_distill.Ensemble([make_member(3), geometric])
+    teacher = keras_distill.Ensemble(
+        [inner, make_model("softmax", seed=4)], weights=weights
+    )
+    student = make_model(seed=5)
+    report = keras_distill.compare(
+        {"teacher": teacher, "student": student},
+        test_set,
+        temperature=4.0,
+        latency_batch_sizes=(),
+        verbose=0,
+    )
+    # The second call counts the MACs.
+    assert sorted(calls) == [1, 1, 2, 2, 3, 3]
+    served, softened = (
+        keras_distill.predict_logits(
+            teacher, x, temperature=temperature, verbose=0
+        )
+        for temperature in (1.0, 4.0)
+    )
+    z = logits_by_hand(student, x)
+    found = report.models["student"]
+    assert found.teacher_agreement == pytest.approx(
+        np.mean(served.argmax(-1) == z.argmax(-1))
+    )
+    assert found.teacher_kl_divergence == pytest.approx(
+        reference.kl_divergence(softened, z, 4.0).mean() / 16, rel=1e-4
+    )
+    assert report.models["teacher"].expected_calibration_error == pytest.approx(
+        reference.calibration_error(test_set[1], served, 15), rel=1e-3
+    )
+
+
+def test_names_that_are_integers_or_contain_a_pipe(make_model, test_set):
     report = keras_distill.compare(
         {1: make_model(), "a|b": make_model(seed=2)},
         test_set,
@@ -371,5 +434,7 @@ def test_names_that_are_no_words(make_model, test_set):
         verbose=0,
     )
     assert str(report) == repr(report)
+    assert "ms for" not in str(report)
+    assert not any("latency" in column for column in report.to_dataframe())
     assert r"a\|b" in report.to_markdown()
     assert "1" in report.to_dict()

@@ -20,43 +20,12 @@ def attention():
     return keras.Model(inputs, heads(inputs, inputs))
 
 
-IMAGE = (8, 8, 3)
-
-
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
         (
             sequential((20,), layers.Dense(30, "relu"), layers.Dense(10)),
             20 * 30 + 30 * 10,
-        ),
-        (
-            sequential(IMAGE, layers.Conv2D(4, 3, padding="same")),
-            8 * 8 * 4 * 3 * 3 * 3,
-        ),
-        (
-            sequential(IMAGE, layers.Conv2D(4, 3, strides=2, padding="valid")),
-            3 * 3 * 4 * 3 * 3 * 3,
-        ),
-        (
-            sequential(IMAGE, layers.DepthwiseConv2D(3, padding="same")),
-            8 * 8 * 3 * 3 * 3,
-        ),
-        (
-            sequential(IMAGE, layers.SeparableConv2D(5, 3, padding="same")),
-            8 * 8 * (3 * 3 * 3 + 3 * 5),
-        ),
-        (
-            sequential(IMAGE, layers.Conv2DTranspose(5, 3, padding="same")),
-            8 * 8 * 3 * 3 * 3 * 5,
-        ),
-        (
-            sequential((8, 3), layers.Conv1D(5, 3, padding="same")),
-            8 * 5 * 3 * 3,
-        ),
-        (
-            sequential((4, 4, 4, 2), layers.Conv3D(3, 2, padding="same")),
-            4 * 4 * 4 * 3 * 2 * 2 * 2 * 2,
         ),
         # Projections to and from 2 heads of 4, scores, and their mean.
         (attention(), 4 * 5 * 8 * 8 + 2 * (2 * 5 * 5 * 4)),
@@ -70,7 +39,7 @@ IMAGE = (8, 8, 3)
             ),
             7 * 3,
         ),
-        # A loop hides how often its operations run, except in PyTorch.
+        # PyTorch counts the operations of a loop. Other backends cannot.
         (
             sequential((5, 6), layers.LSTM(7)),
             5 * 4 * 7 * (6 + 7) if keras.backend.backend() == "torch" else None,
@@ -80,6 +49,75 @@ IMAGE = (8, 8, 3)
 def test_macs(model, expected):
     inputs = np.zeros((2, *model.inputs[0].shape[1:]), model.inputs[0].dtype)
     assert cost.measure_macs(model, inputs) == expected
+
+
+def count_by_hand(layer, image, positions):
+    """Counts the channels that are combined at each tap and position."""
+    taps = np.prod(layer.kernel_size)
+    if isinstance(layer, layers.SeparableConv2D):
+        return positions * (taps * image[-1] + image[-1] * layer.filters)
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return positions * taps * image[-1] * layer.depth_multiplier
+    groups = getattr(layer, "groups", 1)
+    return positions * taps * (image[-1] // groups) * layer.filters
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("layer", "image", "positions"),
+    [
+        (layers.Conv2D(6, 3, padding="same"), (9, 9, 4), 9 * 9),
+        (layers.Conv2D(6, (3, 2)), (9, 9, 4), 7 * 8),
+        (layers.Conv2D(6, 3, strides=2), (9, 9, 4), 4 * 4),
+        (layers.Conv2D(6, 3, strides=2, groups=2), (9, 9, 4), 4 * 4),
+        (layers.Conv2D(6, 3, dilation_rate=2), (9, 9, 4), 5 * 5),
+        (
+            layers.Conv2D(6, 3, dilation_rate=2, padding="same", groups=2),
+            *((9, 9, 4), 9 * 9),
+        ),
+        (layers.DepthwiseConv2D(3, strides=2), (9, 9, 4), 4 * 4),
+        (
+            layers.DepthwiseConv2D(
+                3, dilation_rate=2, padding="same", depth_multiplier=2
+            ),
+            *((9, 9, 4), 9 * 9),
+        ),
+        (layers.SeparableConv2D(5, 3, padding="same"), (8, 8, 3), 8 * 8),
+        (layers.SeparableConv2D(5, 3, strides=2), (9, 9, 3), 4 * 4),
+        # A transposed convolution starts from each input.
+        (layers.Conv2DTranspose(5, 3), (9, 8, 4), 9 * 8),
+        (layers.Conv2DTranspose(5, 3, padding="same"), (9, 8, 4), 9 * 8),
+        (layers.Conv2DTranspose(5, 3, strides=2), (9, 8, 4), 9 * 8),
+        (layers.Conv2DTranspose(5, 2, strides=3), (9, 8, 4), 9 * 8),
+        (
+            layers.Conv2DTranspose(5, 3, strides=2, padding="same"),
+            *((9, 8, 4), 9 * 8),
+        ),
+        (layers.Conv2DTranspose(5, 3, dilation_rate=2), (9, 8, 4), 9 * 8),
+        (layers.Conv1D(6, 3, padding="same"), (9, 4), 9),
+        (
+            layers.Conv1D(6, 3, dilation_rate=2, padding="causal", groups=2),
+            *((9, 4), 9),
+        ),
+        (layers.Conv1DTranspose(6, 3, strides=2), (9, 4), 9),
+        (layers.Conv3D(6, 2, padding="same"), (4, 4, 4, 2), 4**3),
+        (layers.Conv3D(6, 3, dilation_rate=2), (9, 9, 9, 4), 5**3),
+        (layers.Conv3DTranspose(6, 3, strides=2), (5, 5, 5, 4), 5**3),
+    ],
+)
+def test_macs_of_convolutions(layer, image, positions):
+    model = sequential(image, layer)
+    assert cost.measure_macs(
+        model, np.zeros((2, *image), "float32")
+    ) == count_by_hand(layer, image, positions)
+
+
+@pytest.mark.compiled
+@pytest.mark.backend("tensorflow", reason="calls a TensorFlow function")
+def test_macs_inside_of_a_function():
+    function = tf.function(lambda x: x @ tf.ones((4, 5), x.dtype))
+    assert cost.measure_macs(function, np.zeros((2, 4))) == 4 * 5
+    assert not tf.config.functions_run_eagerly()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +155,7 @@ def test_bytes_of_a_quantized_model():
             *("float8_e4m3fn", 1),
             marks=pytest.mark.skipif(
                 keras.backend.backend() == "tensorflow",
-                reason="TensorFlow makes no zeros of this dtype.",
+                reason="TensorFlow cannot create zeros of this dtype.",
             ),
         ),
     ],
@@ -129,8 +167,8 @@ def test_bytes_of_a_dtype(dtype, size):
     assert cost.count_bytes(model) == 35 * 4 + 8 * size
 
 
-def test_latency_of_equal_batches():
-    """Each model is called with a batch of the size asked for."""
+def test_latency_uses_the_requested_batch_size():
+    """Each model gets batches of the requested size."""
     sizes = {"a": set(), "b": set()}
 
     def record(name):
@@ -167,5 +205,13 @@ def test_hidden_operations_are_not_counted(hiding):
 def test_an_ensemble_of_functions_has_no_known_size(make_model):
     model = make_model()
     ensemble = keras_distill.Ensemble([lambda x: x, model])
-    assert cost.count_parameters(ensemble) is None
-    assert cost.count_bytes(ensemble) is None
+    for unknown in (ensemble, keras_distill.Ensemble([ensemble, model])):
+        assert cost.count_parameters(unknown) is None
+        assert cost.count_bytes(unknown) is None
+
+
+def test_parameters_of_an_ensemble_of_late_built_members():
+    members = [layers.Dense(5), layers.Dense(5)]
+    ensemble = keras_distill.Ensemble(members)
+    keras_distill.predict_logits(ensemble, np.zeros((2, 6)), verbose=0)
+    assert cost.count_parameters(ensemble) == 2 * (6 * 5 + 5)

@@ -23,7 +23,7 @@ def reports(make_model):
     ]
 
 
-def test_values_are_those_of_the_reports(reports):
+def test_values_equal_the_reports(reports):
     summary = keras_distill.summarize(reports)
     assert summary.examples == 60
     for name in ("teacher", "student"):
@@ -49,7 +49,7 @@ def test_table(reports):
     assert lines[2].count("[") == 3
 
 
-def test_medians_between_two_numbers_are_not_rounded():
+def test_a_median_between_two_integers_is_not_rounded():
     def summarize(*errors):
         values = {
             "errors": list(errors),
@@ -73,7 +73,7 @@ def test_table_of_a_single_seed_has_no_ranges(reports):
     assert text.splitlines()[1] == "| --- |" + " --: |" * 5
 
 
-def test_columns_without_a_teacher_are_left_out(make_model):
+def test_columns_of_the_teacher_are_omitted_without_a_teacher(make_model):
     report = keras_distill.compare(
         {"student": make_model(seed=1)},
         (np.ones((3, 6), "float32"), np.arange(3)),
@@ -98,7 +98,7 @@ def test_bad_input(reports, change, message):
         keras_distill.summarize(change(reports))
 
 
-def test_reports_of_other_models_or_examples(reports, make_model):
+def test_reports_of_different_models_or_test_sets(reports, make_model):
     def compare(name, count):
         return keras_distill.compare(
             {"teacher": make_model(seed=1), name: make_model(seed=2)},
@@ -107,7 +107,7 @@ def test_reports_of_other_models_or_examples(reports, make_model):
             verbose=0,
         )
 
-    with pytest.raises(ValueError, match="'somebody'"):
-        keras_distill.summarize([reports[0], compare("somebody", 60)])
+    with pytest.raises(ValueError, match="'unknown'"):
+        keras_distill.summarize([reports[0], compare("unknown", 60)])
     with pytest.raises(ValueError, match="60 and 59 examples"):
         keras_distill.summarize([reports[0], compare("student", 59)])

@@ -49,14 +49,14 @@ def compile_distiller(student, teacher, **kwargs):
 
 def by_hand(teacher_logits, student_logits, weights=None):
     z, v = student_logits, teacher_logits
-    of_samples = {
+    per_sample = {
         "teacher_agreement": z.argmax(-1) == v.argmax(-1),
         "teacher_kl_divergence": reference.kl_divergence(v, z, 3.0) / 9,
         "soft_target_entropy": reference.entropy(v, 3.0),
     }
     return {
         name: np.average(values, weights=weights)
-        for name, values in of_samples.items()
+        for name, values in per_sample.items()
     }
 
 
@@ -80,7 +80,7 @@ def assert_logs(logs, expected, prefix=""):
     ],
     ids=str,
 )
-def test_in_fit_and_in_evaluate(data, make_model, options):
+def test_fit_and_evaluate(data, make_model, options):
     x, y = data
     compiling = {
         key: options[key]
@@ -89,7 +89,7 @@ def test_in_fit_and_in_evaluate(data, make_model, options):
     }
     student, teacher = make_model(seed=1), make_model(seed=5)
     distiller = compile_distiller(student, teacher, **compiling)
-    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    z, v = (model.predict(x, verbose=0) for model in (student, teacher))
     if options.get("as_dataset"):
         arguments = {
             "x": tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
@@ -120,7 +120,7 @@ def test_sample_weights(data, make_model):
     weight = np.random.default_rng(0).uniform(0, 2, len(x)).astype("float32")
     student, teacher = make_model(seed=1), make_model(seed=5)
     distiller = compile_distiller(student, teacher)
-    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    z, v = (model.predict(x, verbose=0) for model in (student, teacher))
     for cache in (True, False):
         logs = distiller.fit(
             x, y, BATCH, sample_weight=weight, verbose=0, cache=cache
@@ -132,7 +132,7 @@ def test_sample_weights(data, make_model):
     assert_logs(logs, by_hand(v, z, weight))
 
 
-def test_the_teacher_is_called_in_evaluate_only_when_asked(data, make_model):
+def test_evaluate_calls_the_teacher_only_for_metrics(data, make_model):
     x, y = data
     teacher = Counted(make_model(seed=5))
     for asked in (None, ["teacher_agreement"]):
@@ -148,13 +148,13 @@ def test_the_teacher_is_called_in_evaluate_only_when_asked(data, make_model):
         assert ("soft_loss" in logs) == bool(asked)
 
 
-def test_unlabelled_data_is_evaluated(data, make_model):
-    """Agreement needs no labels, whatever the hard loss."""
+def test_data_without_labels_is_evaluated(data, make_model):
+    """Agreement needs no labels, even with a hard loss."""
     x, _ = data
     student, teacher = make_model(seed=1), make_model(seed=5)
     distiller = compile_distiller(student, teacher)
     logs = distiller.evaluate(x, verbose=0, return_dict=True)
-    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    z, v = (model.predict(x, verbose=0) for model in (student, teacher))
     assert_logs(logs, by_hand(v, z))
     assert "loss" not in logs
     assert "hard_loss" not in logs
@@ -178,7 +178,7 @@ def test_without_a_teacher_and_without_soft_targets(data, make_model):
     }
 
 
-def test_an_exchanged_teacher_is_the_one_that_is_asked(data, make_model):
+def test_a_replaced_teacher_is_used(data, make_model):
     x, y = data
     student = make_model(seed=1)
     distiller = compile_distiller(student, make_model(seed=5))
@@ -196,16 +196,17 @@ def test_ensembles_at_the_temperature_of_the_loss(data, make_model, cache):
     student = make_model(seed=1)
     members = [make_model(seed=5), make_model(seed=8)]
     distiller = compile_distiller(student, members)
-    v = [each.predict(x, verbose=0) for each in members]
+    v = [member.predict(x, verbose=0) for member in members]
     mean = 3 * (
         logsumexp(
-            [np.log(softmax(np.float64(each) / 3, -1)) for each in v], axis=0
+            [np.log(softmax(np.float64(logits) / 3, -1)) for logits in v],
+            axis=0,
         )
         - np.log(2)
     )
     logs = distiller.fit(x, y, BATCH, verbose=0, cache=cache).history
     assert_logs(logs, by_hand(mean, student.predict(x, verbose=0)))
-    # Another temperature would need another mean.
+    # The mean does not hold at another temperature.
     distiller = compile_distiller(
         student,
         members,
@@ -222,7 +223,7 @@ def test_ensembles_at_the_temperature_of_the_loss(data, make_model, cache):
 
 
 def test_a_student_that_ends_in_a_softmax(data, make_model):
-    """The metrics see its logits, as the losses do."""
+    """The metrics get its logits, like the losses."""
     x, y = data
     student, teacher = make_model("softmax", seed=1), make_model(seed=5)
     student.layers[-1].kernel.assign(100 * student.layers[-1].kernel)
@@ -263,7 +264,7 @@ def two_outputs(seed):
 def test_several_outputs(data):
     x, _ = data
     student, teacher = two_outputs(1), two_outputs(2)
-    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    z, v = (model.predict(x, verbose=0) for model in (student, teacher))
     agreement = {
         name: np.mean(z[name].argmax(-1) == v[name].argmax(-1)) for name in z
     }
@@ -319,7 +320,7 @@ def test_copies_have_all_arguments(data):
 def test_component_losses_are_logged_by_name(data, make_model):
     x, _ = data
     student, teacher = make_model(seed=1), make_model(seed=5)
-    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    z, v = (model.predict(x, verbose=0) for model in (student, teacher))
     distiller = compile_distiller(
         student,
         teacher,
@@ -363,7 +364,7 @@ def test_component_losses_are_logged_by_name(data, make_model):
 
 
 class Subclassed(keras.Model):
-    """A student of which nobody knows the outputs before it is called."""
+    """A student with unknown outputs before the first call."""
 
     def __init__(self):
         super().__init__()
@@ -383,7 +384,7 @@ class Subclassed(keras.Model):
     ],
 )
 def test_a_student_that_is_not_built(data, make_model, how):
-    """Whoever has the soft targets, and when."""
+    """The soft targets come from the teacher, a cache or the data."""
     x, y = data
     distiller = compile_distiller(
         Subclassed(),
@@ -415,7 +416,7 @@ def test_metrics_are_reset_each_epoch_and_survive_saving(
     distiller.save(tmp_path / "distiller.keras")
     again = keras.models.load_model(tmp_path / "distiller.keras")
     again.teacher = teacher
-    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    z, v = (model.predict(x, verbose=0) for model in (student, teacher))
     assert_logs(
         again.evaluate(x, y, verbose=0, return_dict=True), by_hand(v, z)
     )
@@ -452,8 +453,8 @@ def test_bad_input(make_model, given, message):
         "evaluate",
     ],
 )
-def test_labels_may_come_later(data, make_model, way):
-    """Keras builds "accuracy" from the first labels that it sees."""
+def test_first_batch_without_labels(data, make_model, way):
+    """Keras builds "accuracy" from the first labels that it gets."""
     x, y = data
     student, teacher = make_model(seed=1), make_model(seed=5)
     distiller = compile_distiller(
@@ -470,7 +471,7 @@ def test_labels_may_come_later(data, make_model, way):
         assert any(np.isclose(value, accuracy) for value in logs)
 
 
-def test_evaluate_says_that_it_has_no_teacher(data, make_model):
+def test_evaluate_warns_without_a_teacher(data, make_model):
     x, y = data
     distiller = compile_distiller(make_model(), None)
     with pytest.warns(UserWarning, match=r"set `distiller\.teacher`"):
@@ -478,7 +479,7 @@ def test_evaluate_says_that_it_has_no_teacher(data, make_model):
     assert set(logs) == {"loss", "hard_loss"}
 
 
-def test_evaluate_refuses_a_wrong_label(data, make_model):
+def test_evaluate_raises_an_error_for_a_wrong_label(data, make_model):
     x, y = data
     y = y.copy()
     y[17] = 99
@@ -488,11 +489,11 @@ def test_evaluate_refuses_a_wrong_label(data, make_model):
         distiller.evaluate(x, y, batch_size=BATCH, verbose=0)
 
 
-def test_the_flags_of_the_loss_hold_for_the_metrics(data, make_model):
-    """Where only the loss was told that there are probabilities."""
+def test_metrics_use_from_logits_of_the_loss(data, make_model):
+    """Only the loss has `from_logits=False`."""
     x, _ = data
     student, teacher = make_model(seed=1), make_model(seed=5)
-    z, v = (each.predict(x, verbose=0) for each in (student, teacher))
+    z, v = (model.predict(x, verbose=0) for model in (student, teacher))
     expected = by_hand(v, z)
     for hidden, flags in (
         ((student, teacher), {}),
@@ -551,8 +552,7 @@ def test_names_of_the_logs_are_reserved(make_model, name):
 
 
 @pytest.mark.compiled
-@pytest.mark.compiled
-def test_unlabelled_batches_are_not_compiled_anew(data, make_model):
+def test_batches_without_labels_compile_once(data, make_model):
     x, y = data
     distiller = compile_distiller(
         make_model(), make_model(seed=5), alpha=1.0, metrics=["accuracy"]
@@ -577,8 +577,8 @@ def test_unlabelled_batches_are_not_compiled_anew(data, make_model):
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_metrics_do_not_change_what_is_minimized(data, make_model, cache):
-    """Of an ensemble's mean, with a loss that has no temperature."""
+def test_metrics_do_not_change_the_loss(data, make_model, cache):
+    """The teacher is an ensemble, and one loss has no temperature."""
     x, y = data
     teachers = [make_model(seed=5), make_model(seed=6)]
 
@@ -603,11 +603,11 @@ def test_metrics_do_not_change_what_is_minimized(data, make_model, cache):
         )
     for name, values in logs[0].items():
         np.testing.assert_allclose(logs[1][name], values, rtol=1e-6)
-    of_members = [
-        softmax(np.float64(each.predict(x, verbose=0)) / 4, axis=-1)
-        for each in teachers
+    member_probabilities = [
+        softmax(np.float64(model.predict(x, verbose=0)) / 4, axis=-1)
+        for model in teachers
     ]
-    v = 4 * np.log(np.mean(of_members, axis=0))
+    v = 4 * np.log(np.mean(member_probabilities, axis=0))
     z = np.float64(make_model(seed=1).predict(x, verbose=0))
     np.testing.assert_allclose(
         logs[1]["gap"], np.mean(np.max(np.abs(v - z), axis=-1)), rtol=1e-5

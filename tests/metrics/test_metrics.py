@@ -21,7 +21,7 @@ SAMPLES, CLASSES = 40, 7
 
 @pytest.fixture
 def logits():
-    """Logits of teacher and student, and weights of the samples."""
+    """Returns logits of teacher and student, and sample weights."""
     rng = np.random.default_rng(3)
     teacher = rng.normal(scale=3, size=(SAMPLES, CLASSES)).astype("float32")
     student = teacher + rng.normal(size=teacher.shape).astype("float32")
@@ -34,7 +34,7 @@ def labels():
 
 
 def in_batches(metric, first, second, weight=None, batch=16):
-    """What a metric says after several batches, the last one smaller."""
+    """Returns the result after several batches. The last one is smaller."""
     metric.reset_state()
     for start in range(0, len(first), batch):
         rows = slice(start, start + batch)
@@ -62,7 +62,7 @@ def test_teacher_agreement(logits, k, weighted):
     ) == pytest.approx(np.average(expected, weights=weight), rel=1e-6)
 
 
-def test_agreement_of_equal_logits_is_that_of_argmax():
+def test_agreement_of_equal_logits_equals_argmax():
     metric = metrics.TeacherAgreement()
     metric.update_state([[0.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]])
     assert metric.result() == 0.5
@@ -196,7 +196,7 @@ def test_bounds_hold_at_extreme_logits(values, temperature):
     ids=lambda metric: metric.name,
 )
 def test_positions_masks_and_weights(metric):
-    """Of sequences every position counts that is not masked."""
+    """In sequences, every position that is not masked counts."""
     rng = np.random.default_rng(0)
     teacher = rng.normal(size=(4, 3, CLASSES)).astype("float32")
     student = rng.normal(size=(4, 3, CLASSES)).astype("float32")
@@ -239,7 +239,7 @@ def test_probabilities(logits, labels):
 
 
 def test_a_teacher_that_is_certain():
-    """A probability of 0 stays one at every temperature."""
+    """A probability of 0 stays 0 at every temperature."""
     metric = metrics.SoftTargetEntropy(20.0, from_logits=False)
     metric.update_state([[1.0, 0.0, 0.0]], [[0.2, 0.3, 0.5]])
     assert float(metric.result()) == pytest.approx(0.0, abs=1e-6)
@@ -270,7 +270,7 @@ def test_top_k_targets(logits):
 @pytest.mark.parametrize(
     "make", [metrics.TeacherKLDivergence, metrics.SoftTargetEntropy]
 )
-def test_targets_of_another_temperature_are_refused(logits, make):
+def test_targets_at_another_temperature_raise_an_error(logits, make):
     teacher, student, _ = logits
     ensemble = keras_distill.EnsembleTargets(
         keras.ops.convert_to_tensor(teacher), np.full((1, 1), 4.0, "float32")
@@ -285,10 +285,10 @@ def test_targets_of_another_temperature_are_refused(logits, make):
 def test_half_precision_is_cast_up(logits, dtype):
     teacher, student, _ = logits
     rounded = [
-        keras.ops.cast(keras.ops.convert_to_tensor(each), dtype)
-        for each in (teacher, student)
+        keras.ops.cast(keras.ops.convert_to_tensor(array), dtype)
+        for array in (teacher, student)
     ]
-    exact = [np.array(keras.ops.cast(each, "float64")) for each in rounded]
+    exact = [np.array(keras.ops.cast(array, "float64")) for array in rounded]
     metric = metrics.TeacherKLDivergence()
     metric.update_state(*rounded)
     assert float(metric.result()) == pytest.approx(
@@ -379,10 +379,10 @@ def test_bad_input(call, message):
         call()
 
 
-def test_what_weighs_nothing_may_be_anything(logits, labels):
+def test_entries_with_zero_weight_may_be_nan(logits, labels):
     teacher, student, _ = logits
-    spoilt = student.copy()
-    spoilt[3] = np.nan
+    changed = student.copy()
+    changed[3] = np.nan
     weight = np.ones(SAMPLES, "float32")
     weight[3] = 0
     rest = np.arange(SAMPLES) != 3
@@ -393,12 +393,26 @@ def test_what_weighs_nothing_may_be_anything(logits, labels):
         (metrics.TeacherAgreement(), teacher),
     ):
         expected = in_batches(metric, first[rest], student[rest])
-        found = in_batches(metric, first, spoilt, weight)
+        found = in_batches(metric, first, changed, weight)
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int32"])
+def test_values_that_are_not_floats(dtype):
+    """Weights of 0.25 are not rounded to the dtype of the values."""
+
+    class Same(metrics.DistillationMetric):
+        def measure(self, teacher_logits, student_logits):
+            same = teacher_logits[..., 0] == student_logits[..., 0]
+            return keras.ops.cast(same, dtype)
+
+    metric = Same()
+    metric.update_state([[1.0], [2.0]], [[1.0], [3.0]], [0.25, 0.75])
+    assert float(metric.result()) == 0.25
+
+
 @float64
-def test_dtype_and_temperature_are_those_given():
+def test_dtype_and_fixed_temperature():
     metric = metrics.ExpectedCalibrationError(dtype="float64")
     assert keras.backend.standardize_dtype(metric.result().dtype) == "float64"
     with pytest.raises(AttributeError):
@@ -406,8 +420,8 @@ def test_dtype_and_temperature_are_those_given():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_calibration_is_that_of_what_is_served(data, make_model, training):
-    """At the serving temperature, as an exported student has it."""
+def test_calibration_at_the_serving_temperature(data, make_model, training):
+    """Hard metrics use the probabilities that an exported student returns."""
     x, y = data
     rng = np.random.default_rng(3)
     student = keras.Sequential(
@@ -448,7 +462,7 @@ def test_calibration_is_that_of_what_is_served(data, make_model, training):
     assert report.expected_calibration_error == pytest.approx(
         logs["expected_calibration_error"], rel=1e-5
     )
-    # The divergence is that of the logits, at its own temperature.
+    # The divergence uses the logits at the temperature of `compare`.
     v = np.float64(make_model(seed=5).predict(x, verbose=0)) / 2
     z = np.float64(x) @ np.float64(kernel) / 2
     divergence = np.sum(

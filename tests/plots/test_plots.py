@@ -1,4 +1,4 @@
-"""What the plots draw, read back from their axes."""
+"""The contents of the plots, read from their axes."""
 
 import math
 import sys
@@ -75,7 +75,7 @@ def test_the_figure_is_returned_and_ax_is_used(name, logits, labels, report):
     assert right.has_data() or right.child_axes
     other = draw(name, logits, labels, report)
     assert other is not figure
-    # It can be drawn.
+    # The figure can be rendered.
     other.canvas.draw()
     pixels = np.asarray(other.canvas.buffer_rgba())[..., :3]
     assert (pixels != 255).any()
@@ -376,14 +376,14 @@ def test_bad_input(call, message):
         call()
 
 
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+def test_error_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"keras-distill\[plots\]"):
         plots.learning_curves({"loss": [1.0]})
 
 
-def test_without_pandas_the_error_says_what_to_install(report, monkeypatch):
+def test_error_without_pandas(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"keras-distill\[reports\]"):
         report.to_dataframe()
@@ -396,12 +396,12 @@ def test_without_pandas_the_error_says_what_to_install(report, monkeypatch):
         (8, 4, [4, 8]),
         (5, 3, [3]),
         (10, [1, 5, 10], [1, 5, 10]),
-        # Of no other number there are three.
+        # Only the interval 2 gives three epochs.
         (7, None, [2, 4, 6]),
         (3, None, [1, 2, 3]),
     ],
 )
-def test_validation_is_at_its_epochs(epochs, validation_freq, expected):
+def test_epochs_of_validation(epochs, validation_freq, expected):
     logs = {
         "loss": list(range(epochs)),
         "val_loss": list(range(len(expected))),
@@ -412,25 +412,25 @@ def test_validation_is_at_its_epochs(epochs, validation_freq, expected):
     assert list(val_loss.get_xdata()) == expected
 
 
-def test_probabilities_are_not_taken_for_logits_silently():
+def test_warns_about_probabilities():
     with pytest.warns(UserWarning, match="look like probabilities"):
         plots.reliability_diagram(np.full((4, 2), 0.5), [0, 1, 0, 1])
 
 
-def test_half_precision_is_drawn():
+def test_half_precision():
     logits = np.random.default_rng(0).normal(size=(6, 3))
     half = logits.astype("bfloat16")
     figures = [
-        plots.reliability_diagram(each, [0, 1, 2, 0, 1, 2])
-        for each in (half, half.astype("float64"))
+        plots.reliability_diagram(array, [0, 1, 2, 0, 1, 2])
+        for array in (half, half.astype("float64"))
     ]
     titles = [figure.axes[0].get_title(loc="left") for figure in figures]
     assert titles[0] == titles[1] != ""
 
 
-def test_class_names_may_be_numbers():
+def test_class_names_that_are_numbers():
     figure = plots.class_similarity(
         np.eye(3) * 4.0, [0, 1, 2], class_names=[10, 20, 30]
     )
-    ticks = [each.get_text() for each in figure.axes[0].get_xticklabels()]
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert ticks == ["10", "20", "30"]

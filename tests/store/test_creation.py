@@ -68,7 +68,7 @@ def run(script, *arguments, **kwargs):
 
 
 def files_of(folder):
-    """The bytes of all files, but for locks."""
+    """Returns the bytes of all files except locks."""
     return {
         path.name: path.read_bytes()
         for path in pathlib.Path(folder).iterdir()
@@ -105,7 +105,7 @@ def create(path, x, teacher=None, **kwargs):
     )
 
 
-# Kills each run later than the run before, until one finishes. A step is a
+# Kills every run later than the previous run, until one finishes. A step is a
 # batch, or a file that is opened, renamed or removed.
 KILLED_AGAIN_AND_AGAIN = """
 whole, path, log, stride = sys.argv[1:]
@@ -120,9 +120,7 @@ def step():
 
 
 def on_event(event, arguments):
-    if event in ("open", "os.rename", "os.remove", "os.link") and path in str(
-        arguments
-    ):
+    if event in ("open", "os.rename", "os.remove") and path in str(arguments):
         step()
 
 
@@ -167,7 +165,7 @@ def test_killed_again_and_again(tmp_path, stride):
     runs = [line.split() for line in log.read_text().splitlines()]
     assert len(runs) > (15 if stride == 1 else 2)
     assert {status for status, *_ in runs[:-1]} == {str(int(signal.SIGKILL))}
-    # What was complete was never lost.
+    # No complete shard was ever lost.
     complete = 0
     for _, *files in runs:
         now = sum(name.endswith(".npy") for name in files)
@@ -193,8 +191,8 @@ create(sys.argv[1])
 def test_killed_from_outside_while_another_waits(tmp_path):
     path = tmp_path / "store"
     process = run(SLOW, str(path))
-    note = path / "soft_targets-00001.json"
-    while not note.exists():
+    entry = path / "soft_targets-00001.json"
+    while not entry.exists():
         assert process.poll() is None
         time.sleep(0.02)
     with pytest.raises(RuntimeError, match="Another process is creating"):
@@ -225,8 +223,8 @@ keras_distill.SoftTargetStore.create(
 
 @once
 @pytest.mark.slow
-def test_a_file_that_can_not_grow(tmp_path):
-    """A write that fails in the middle of a shard, in a real process."""
+def test_write_fails_within_a_shard(tmp_path):
+    """The process may not write files above a size."""
     process = run(LIMITED, str(tmp_path / "store"), stderr=subprocess.PIPE)
     _, errors = process.communicate()
     assert process.returncode == 1
@@ -245,7 +243,7 @@ def test_a_file_that_can_not_grow(tmp_path):
     reason="needs `unshare` to mount a small file system",
 )
 def test_a_full_disk(tmp_path):
-    """What was finished stays, and with more room the work goes on."""
+    """Complete shards stay valid, and with more space `create` continues."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = tmp_path / "script.py"
@@ -327,7 +325,7 @@ store = keras_distill.SoftTargetStore.create(
 
 @once
 @pytest.mark.slow
-def test_workers_in_processes_of_their_own(tmp_path):
+def test_workers_in_several_processes(tmp_path):
     path = str(tmp_path / "store")
     processes = [run(WORKER, path, str(worker), "2") for worker in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
@@ -353,7 +351,7 @@ create(
 @once
 @pytest.mark.slow
 def test_a_worker_with_views_is_killed(tmp_path):
-    """The others finish their parts, and it ends with the same bytes."""
+    """After it runs again, the store has the same bytes."""
     whole = tmp_path / "whole"
     first, second = (
         run(WORKER_WITH_VIEWS, str(whole), str(worker)) for worker in range(2)
@@ -363,7 +361,7 @@ def test_a_worker_with_views_is_killed(tmp_path):
     first, second = (
         run(WORKER_WITH_VIEWS, str(path), str(worker)) for worker in range(2)
     )
-    # Of the second view.
+    # A shard of the second view.
     while not (path / "soft_targets-00013.json").exists():
         assert second.poll() is None
         time.sleep(0.02)
@@ -377,7 +375,7 @@ def test_a_worker_with_views_is_killed(tmp_path):
 
 
 def test_each_example_is_labelled_once(tmp_path):
-    """Also by workers whose shards end between two batches."""
+    """Also if several workers share the work."""
     x = inputs()
     labelled = []
     inspected = 8
@@ -390,7 +388,7 @@ def test_each_example_is_labelled_once(tmp_path):
         return sum(labelled)
 
     create(tmp_path / "whole", x, teacher)
-    # The first of them tell what the outputs look like.
+    # The first examples are labelled twice, to inspect the outputs.
     assert count() == EXAMPLES + inspected
     labelled.clear()
     create(tmp_path / "whole", x, teacher)
@@ -407,11 +405,11 @@ def test_each_example_is_labelled_once(tmp_path):
     assert count() == EXAMPLES + 2 * inspected
 
 
-# Resumed with something else.
+# Resumed with different arguments or data.
 
 
 def interrupt(path, x, **kwargs):
-    """A store of which some shards are there."""
+    """Creates a store and stops after some shards."""
     batches = tf.data.Dataset.from_tensor_slices(x).batch(BATCH)
 
     def generate():
@@ -446,7 +444,7 @@ def interrupt(path, x, **kwargs):
         ({"x": "shorter"}, "it has 40 examples"),
     ],
 )
-def test_resumed_with_something_else(tmp_path, change, message):
+def test_resumed_with_different_arguments_or_data(tmp_path, change, message):
     x = inputs()
     interrupt(tmp_path / "store", x)
     if change.get("teacher"):
@@ -473,19 +471,17 @@ def test_interrupted_and_resumed(tmp_path):
     assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
 
 
-def test_a_longer_set_does_not_resume(tmp_path):
-    """The last shard was complete, and is not any more."""
+def test_resumed_with_a_longer_transfer_set(tmp_path):
+    """The last shard of the first run has too few examples."""
     x = inputs(60)
     create(tmp_path / "store", x)
     manifest = tmp_path / "store" / "manifest.json"
     content = shards.read_json(manifest)
-    # As if it was killed before the manifest was complete.
-    for number, note in enumerate(content.pop("shards")):
-        shards.write_json(
-            shards.entry_path(tmp_path / "store", number), note, 0
-        )
+    # As if the run was killed before it completed the manifest.
+    for number, entry in enumerate(content.pop("shards")):
+        shards.write_json(shards.entry_path(tmp_path / "store", number), entry)
     del content["examples"]
-    shards.write_json(manifest, content, 0)
+    shards.write_json(manifest, content)
     longer = np.concatenate([x, inputs(10, seed=1)])
     with pytest.raises(ValueError, match="not the one that the store"):
         create(tmp_path / "store", longer)
@@ -497,39 +493,39 @@ def test_a_longer_set_does_not_resume(tmp_path):
     ("examples", "change", "message"),
     [
         (50, "longer", "examples 50 to 54 differ"),
-        # Where the last shard is full.
+        # The last shard is full.
         (2 * PER_SHARD, "longer", "it has more examples"),
         (50, "shorter", "it has 30 examples, and had a different number"),
-        (50, "other at the end", "examples 40 to 47 differ"),
+        (50, "different at the end", "examples 40 to 47 differ"),
     ],
 )
-def test_a_complete_store_is_of_the_same_set(
+def test_complete_store_refuses_a_different_transfer_set(
     tmp_path, batched, examples, change, message
 ):
     x = inputs(examples)
     arguments = {"batch_size": None if batched else 10}
 
-    def give(x):
+    def prepare(x):
         if not batched:
             return x
         return tf.data.Dataset.from_tensor_slices(x).batch(10)
 
-    create(tmp_path, give(x), **arguments)
+    create(tmp_path, prepare(x), **arguments)
     before = files_of(tmp_path)
     changed = {
         "longer": np.concatenate([x, x[:5]]),
         "shorter": x[:30],
-        "other at the end": np.concatenate([x[:45], x[:5]]),
+        "different at the end": np.concatenate([x[:45], x[:5]]),
     }[change]
     with pytest.raises(ValueError, match=message):
-        create(tmp_path, give(changed), **arguments)
-    create(tmp_path, give(x), **arguments)
+        create(tmp_path, prepare(changed), **arguments)
+    create(tmp_path, prepare(x), **arguments)
     assert files_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "changed"])
 @pytest.mark.parametrize("complete", [False, True])
-def test_a_damaged_manifest_is_no_manifest(tmp_path, damage, complete):
+def test_damaged_manifest_is_found(tmp_path, damage, complete):
     x = inputs()
     shard = (0, 1) if complete else (0, 2)
     create(tmp_path, x, shard=shard)
@@ -563,9 +559,39 @@ def test_damage_is_found_when_resumed(tmp_path):
         create(path, x)
 
 
+@pytest.mark.parametrize("kind", [".npy", ".json"])
+def test_a_missing_shard_is_labelled_again(tmp_path, kind):
+    """An incomplete store needs only the `.json` file to be removed."""
+    x = inputs()
+    whole, path = tmp_path / "whole", tmp_path / "store"
+    create(whole, x)
+    interrupt(path, x)
+    if kind == ".npy":
+        (path / "soft_targets-00000.npy").unlink()
+        with pytest.raises(
+            shards.StoreError, match=r"first delete only the `\.json` file"
+        ):
+            create(path, x)
+    (path / "soft_targets-00000.json").unlink()
+    create(path, x)
+    assert files_of(path) == files_of(whole)
+
+
+def test_each_worker_finds_a_longer_transfer_set(tmp_path):
+    """Also the worker that does not write the additional shard."""
+    x = inputs(2 * PER_SHARD)
+    for worker in range(2):
+        create(tmp_path, x, shard=(worker, 2))
+    longer = np.concatenate([x, x[:5]])
+    for worker in range(2):
+        with pytest.raises(ValueError, match="not the one that the store"):
+            create(tmp_path, longer, shard=(worker, 2))
+        create(tmp_path, x, shard=(worker, 2))
+
+
 @saved_model
-def test_export_knows_nothing_of_it(tmp_path, data, make_model):
-    """A student that was trained from a store is an ordinary model."""
+def test_student_of_a_store_exports(tmp_path, data, make_model):
+    """A student that was trained on a store is an ordinary model."""
     x, _ = data
     store = SoftTargetStore.create(
         tmp_path / "store", make_model(seed=5), x, verbose=0

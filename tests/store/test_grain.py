@@ -53,7 +53,9 @@ def test_trains_as_on_an_attached_store(data, make_model, tmp_path, top_k):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
-def test_source_is_in_the_order_of_the_examples(data, make_model, tmp_path):
+def test_store_is_a_source_in_the_order_of_the_examples(
+    data, make_model, tmp_path
+):
     teacher = make_model(seed=3)
     store = keras_distill.SoftTargetStore.create(
         tmp_path, teacher, data[0], dtype="float32", verbose=0
@@ -68,14 +70,14 @@ def test_source_is_in_the_order_of_the_examples(data, make_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_of_their_own_read_the_same(data, make_model, tmp_path):
+def test_other_processes_read_the_same(data, make_model, tmp_path):
     x, y = data
     store = keras_distill.SoftTargetStore.create(
         tmp_path, make_model(seed=3), x, verbose=0
     )
     batches = grain.MapDataset.source(Pairs(x, y, store)).batch(8)
     expected = list(batches)
-    # As `absl.app.run` does: the workers are handed Grain's flags.
+    # `absl.app.run` does this. The workers get the flags of Grain.
     flags.FLAGS.mark_as_parsed()
     received = list(
         batches.to_iter_dataset().mp_prefetch(
@@ -85,7 +87,7 @@ def test_processes_of_their_own_read_the_same(data, make_model, tmp_path):
     assert len(received) == len(expected) == 3
     for ours, theirs in zip(received, expected, strict=True):
         keras.tree.assert_same_structure(ours, theirs)
-        for each in zip(
+        for pair in zip(
             keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True
         ):
-            np.testing.assert_array_equal(*each)
+            np.testing.assert_array_equal(*pair)

@@ -1,4 +1,4 @@
-"""Soft targets on disk: what is stored, and that it meets its inputs again."""
+"""Soft targets on disk: the files, and how they join their inputs again."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ from keras_distill.store.shards import choose_shard_size
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-# What is raised in the middle of a pipeline, and of a `PyDataset`.
+# The errors within a `tf.data` pipeline, and within a `PyDataset`.
 MISMATCH = (tf.errors.InvalidArgumentError, ValueError)
 
 
@@ -35,7 +35,7 @@ def create(path, teacher, dataset, **kwargs):
 
 
 def teacher_of(size, num_classes=40, seed=0):
-    """A teacher whose logits are the given number of units apart."""
+    """Makes a teacher with logits of about the given size."""
     return keras.Sequential(
         [
             keras.Input((6,)),
@@ -55,7 +55,7 @@ def inputs(examples, seed=0):
 
 
 def files_of(folder):
-    """The bytes of all files, but for locks."""
+    """Returns the bytes of all files except locks."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
@@ -66,10 +66,10 @@ def files_of(folder):
 def assert_equal(ours, theirs):
     """Compares arrays in any structure."""
     keras.tree.assert_same_structure(ours, theirs)
-    for each in zip(
+    for pair in zip(
         keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True
     ):
-        np.testing.assert_array_equal(*each)
+        np.testing.assert_array_equal(*pair)
 
 
 def damage(path, how):
@@ -85,12 +85,12 @@ def damage(path, how):
         path.unlink()
 
 
-# What is stored.
+# The contents of a store.
 
 
 @pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
-def test_dense_float16_is_near_the_logits(tmp_path, size):
-    """Near the largest logit the digits stay, however large it is."""
+def test_dense_float16_is_close_to_the_logits(tmp_path, size):
+    """Logits near the largest logit keep their digits, at every size."""
     x = inputs(300)
     teacher = teacher_of(size)
     store = create(tmp_path / "store", teacher, x)
@@ -107,8 +107,8 @@ def test_dense_float16_is_near_the_logits(tmp_path, size):
         )
 
 
-def test_float16_holds_differences(tmp_path):
-    """Not the logits, which may be larger than all that it has."""
+def test_float16_contains_differences(tmp_path):
+    """The logits themselves may overflow float16."""
     x = inputs(20)
     store = create(tmp_path / "store", lambda x: x + 1e5, x)
     np.testing.assert_allclose(store[:] - 1e5, x, atol=0.02)
@@ -127,7 +127,7 @@ def test_dense_float32_is_exact(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_top_k_is_what_top_k_targets_makes(tmp_path, dtype):
+def test_top_k_equals_top_k_targets(tmp_path, dtype):
     x = inputs(300)
     teacher = teacher_of(8.0, 300)
     store = create(
@@ -186,7 +186,7 @@ def test_reads_single_examples_and_slices(tmp_path):
 
 @pytest.mark.parametrize("examples", [200, 256, 700])
 def test_examples_in_any_order(tmp_path, monkeypatch, examples):
-    """Of files whose digest is compared once."""
+    """The digest of each file is compared only once."""
     store = create(
         tmp_path / "s",
         teacher_of(1.0, 5),
@@ -203,11 +203,11 @@ def test_examples_in_any_order(tmp_path, monkeypatch, examples):
         return digest_file(path)
 
     monkeypatch.setattr(shards, "_digest_file", count)
-    monkeypatch.setattr("keras_distill.store.store._SHARDS_OPEN", 1)
+    monkeypatch.setattr("keras_distill.store.reader._SHARDS_OPEN", 1)
     store = SoftTargetStore(tmp_path / "s")
     order = np.random.default_rng(0).permutation(examples)
     np.testing.assert_array_equal(
-        np.stack([store[int(each)] for each in order]), expected[order]
+        np.stack([store[int(number)] for number in order]), expected[order]
     )
     assert len(reads) == len(set(reads)) == store.info()["shards"]
 
@@ -240,21 +240,21 @@ def test_several_outputs_and_positions(tmp_path):
 
 
 def test_probabilities_become_logits(tmp_path):
-    """Those of a softmax that is seen exactly, others by their logarithm."""
+    """Exactly for a recognized softmax, otherwise by their logarithm."""
     x = inputs(40)
     model = teacher_of(2.0, 5)
     logits = model.predict(x, verbose=0)
     softmax = keras.layers.Softmax()
-    seen = keras.Sequential([*model.layers, softmax])
-    seen.build((None, 6))
-    store = create(tmp_path / "seen", seen, x, dtype="float32")
+    recognized = keras.Sequential([*model.layers, softmax])
+    recognized.build((None, 6))
+    store = create(tmp_path / "recognized", recognized, x, dtype="float32")
     np.testing.assert_allclose(store[:], logits, rtol=1e-5, atol=1e-5)
 
-    def unseen(inputs):
-        return seen(inputs) + 0.0
+    def hidden(inputs):
+        return recognized(inputs) + 0.0
 
     store = create(
-        tmp_path / "unseen", unseen, x, dtype="float32", from_logits=False
+        tmp_path / "hidden", hidden, x, dtype="float32", from_logits=False
     )
     np.testing.assert_allclose(
         store[:], reference.log_softmax(logits, -1), rtol=1e-4, atol=1e-4
@@ -262,10 +262,10 @@ def test_probabilities_become_logits(tmp_path):
     with pytest.warns(
         UserWarning, match="Pass `from_logits=False` to `create`"
     ):
-        create(tmp_path / "wrong", unseen, x)
+        create(tmp_path / "wrong", hidden, x)
 
 
-# Training from it.
+# Training on a store.
 
 
 def train(make_model, data, teacher=None, weights=True, **compile_with):
@@ -301,7 +301,7 @@ def assert_same_training(ours, theirs, rtol=1e-4):
         pytest.param("weighted", marks=pytest.mark.compiled),
     ],
 )
-def test_training_equals_that_on_the_fly(tmp_path, data, make_model, kind):
+def test_training_equals_training_on_the_fly(tmp_path, data, make_model, kind):
     x, y = data
     teacher = make_model(seed=5)
     elements = (x, y)
@@ -322,7 +322,7 @@ def test_training_equals_that_on_the_fly(tmp_path, data, make_model, kind):
 
 
 def test_unlabelled_and_shuffled(tmp_path, data, make_model):
-    """Every example meets its own soft targets, whatever the order."""
+    """Every example has its own soft targets, in any order."""
     x, _ = data
     teacher = make_model(seed=5)
     dataset = tf.data.Dataset.from_tensor_slices(x)
@@ -342,7 +342,7 @@ def test_unlabelled_and_shuffled(tmp_path, data, make_model):
     train(make_model, attached.shuffle(22).batch(5), loss=None, metrics=None)
 
 
-def test_top_k_training_equals_that_from_arrays(tmp_path, data, make_model):
+def test_top_k_training_equals_training_on_arrays(tmp_path, data, make_model):
     x, y = data
     teacher = make_model(seed=5)
     store = create(
@@ -359,7 +359,7 @@ def test_top_k_training_equals_that_from_arrays(tmp_path, data, make_model):
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
-def test_an_ensemble_serves_its_temperature_alone(
+def test_an_ensemble_serves_only_its_temperature(
     tmp_path, data, make_model, top_k
 ):
     x, y = data
@@ -387,7 +387,7 @@ def test_an_ensemble_serves_its_temperature_alone(
         assert_same_training(
             train_at(3.0, attached), train_at(3.0, batches, teachers)
         )
-        # The arrays of a store remember it as well.
+        # The arrays of a store also contain the temperature.
         assert isinstance(store[:], keras_distill.EnsembleTargets)
     else:
         train_at(3.0, attached)
@@ -412,7 +412,7 @@ def test_geometric_ensembles_serve_every_temperature(
     )
 
 
-def test_an_ensemble_is_averaged_along_its_own_axis(tmp_path):
+def test_an_ensemble_is_averaged_along_its_axis(tmp_path):
     x = 3 * np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
     ensemble = keras_distill.Ensemble([lambda x: x, lambda x: -2 * x], axis=1)
     store = create(
@@ -436,7 +436,7 @@ def test_evaluates_with_soft_targets(tmp_path, data, make_model):
     np.testing.assert_allclose(logs["soft_loss"], expected.mean(), rtol=1e-5)
 
 
-# Pairing.
+# Inputs and soft targets belong together.
 
 
 def test_a_mismatch_names_the_example(tmp_path, data, make_model):
@@ -448,15 +448,14 @@ def test_a_mismatch_names_the_example(tmp_path, data, make_model):
         train(make_model, store.attach((changed, y), batch_size=8))
     with pytest.raises(MISMATCH, match="Example 13 "):
         list(store.attach((changed, y), batch_size=8))
-    # The first of the second batch is compared, the others are not.
+    # Only the first example of the second batch is compared.
     list(store.attach((changed, y), batch_size=8, check="sample"))
     changed[8, 0] += 1.0
     with pytest.raises(MISMATCH, match="Example 8 "):
         list(store.attach((changed, y), batch_size=8, check="sample"))
 
 
-def test_what_may_change(tmp_path, data, make_model):
-    """Labels, batches and the end of the data are not the store's."""
+def test_labels_batches_and_length_may_change(tmp_path, data, make_model):
     x, y = data
     teacher = make_model(seed=5)
     store = create(tmp_path / "store", teacher, x, dtype="float32")
@@ -468,7 +467,7 @@ def test_what_may_change(tmp_path, data, make_model):
     assert len(list(store.attach(dataset))) == 4
 
 
-def test_other_orders_and_lengths_are_refused(tmp_path, data, make_model):
+def test_different_order_or_length_raises(tmp_path, data, make_model):
     x, y = data
     store = create(tmp_path / "store", make_model(seed=5), (x, y))
     dataset = tf.data.Dataset.from_tensor_slices((x, y))
@@ -487,7 +486,7 @@ def test_other_orders_and_lengths_are_refused(tmp_path, data, make_model):
 
 @pytest.mark.backend("tensorflow", reason="only TensorFlow has string tensors")
 def test_several_inputs_and_strings(tmp_path):
-    """Every input counts in the fingerprint."""
+    """The fingerprint depends on every input."""
     words = np.array([b"one", b"two", b"three", b"four"] * 5)
     x = {"numbers": inputs(20), "words": words}
 
@@ -551,7 +550,9 @@ def test_other_programs_read_a_shard(tmp_path, data, make_model):
 
 
 @pytest.mark.parametrize("position", [0, 20, 100, 127, 150, -1])
-def test_every_byte_of_a_shard_counts(tmp_path, data, make_model, position):
+def test_a_flipped_bit_in_a_shard_is_found(
+    tmp_path, data, make_model, position
+):
     create(tmp_path, make_model(seed=5), data[0])
     path = tmp_path / "soft_targets-00000.npy"
     content = bytearray(path.read_bytes())
@@ -580,11 +581,11 @@ def test_no_pickle(tmp_path, data, make_model):
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
-def test_another_process_can_be_given_it(tmp_path, data, make_model, top_k):
+def test_a_store_can_be_pickled(tmp_path, data, make_model, top_k):
     store = create(tmp_path / "store", make_model(seed=5), data, top_k=top_k)
     expected = store[:]
     content = pickle.dumps(store)
-    # It is opened by its path: nothing that was read travels.
+    # Only the path is pickled.
     assert len(content) < 1000
     other = pickle.loads(content)
     assert other.info() == store.info()
@@ -595,9 +596,7 @@ def test_another_process_can_be_given_it(tmp_path, data, make_model, top_k):
     "jax", "torch", reason="a tf.data.Dataset cannot be pickled"
 )
 @pytest.mark.parametrize("top_k", [None, 2])
-def test_another_process_can_be_given_what_attach_returns(
-    tmp_path, data, make_model, top_k
-):
+def test_an_attached_dataset_can_be_pickled(tmp_path, data, make_model, top_k):
     store = create(tmp_path / "store", make_model(seed=5), data, top_k=top_k)
     attached = store.attach(data, batch_size=8)
     expected = list(attached)
@@ -609,15 +608,17 @@ def test_another_process_can_be_given_what_attach_returns(
 # Teachers.
 
 
-def test_the_teacher_is_known_by_what_it_is(tmp_path, data, make_model):
+def test_the_teacher_is_recognized_by_architecture_and_weights(
+    tmp_path, data, make_model
+):
     x, _ = data
     path = tmp_path / "store"
     store = create(path, make_model(seed=5), x)
-    # The same in another object, with other names.
+    # The same teacher in a different object, with different names.
     same = make_model(seed=5)
     create(path, same, x)
     store.attach(x, teacher=same)
-    # How it would be trained is not what it is.
+    # `trainable` makes no difference.
     same.trainable = False
     create(path, same, x)
     store.attach(x, teacher=same)
@@ -636,7 +637,7 @@ def test_the_teacher_is_known_by_what_it_is(tmp_path, data, make_model):
 
 
 def test_a_frozen_teacher_is_the_same(tmp_path, data):
-    """Also where some of the weights are not trained anyhow."""
+    """Also if some of the weights are never trained."""
     x, _ = data
     teacher = keras.Sequential(
         [
@@ -668,7 +669,7 @@ store.attach(np.zeros((1, 6), "float32"), teacher=model)
 
 
 @pytest.mark.slow
-def test_a_teacher_that_is_loaded_elsewhere_is_the_same(tmp_path):
+def test_a_teacher_loaded_in_another_process_is_the_same(tmp_path):
     source = keras.Input((6,))
     hidden = keras.layers.Dense(8, activation="relu")(source)
     hidden = keras.layers.BatchNormalization()(hidden)
@@ -697,7 +698,7 @@ def shift(x, seed):
 
 
 def test_views_are_replayed(tmp_path, data, make_model):
-    """Teacher and student see the same augmentation, another in each epoch."""
+    """Teacher and student see the same augmentation, new in each epoch."""
     x, y = data
     teacher = make_model(seed=5)
     path = tmp_path / "store"
@@ -708,7 +709,7 @@ def test_views_are_replayed(tmp_path, data, make_model):
     assert store.info()["views"] == 3
     attached = store.attach((x, y), augment=shift, batch_size=8)
     assert int(attached.cardinality()) == 3
-    # A look at the first batch is no epoch.
+    # Reading only the first batch does not advance the view.
     next(iter(attached))
     epochs = [list(attached) for _ in range(4)]
     for batches in epochs:
@@ -728,7 +729,7 @@ def test_views_are_replayed(tmp_path, data, make_model):
     np.testing.assert_array_equal(
         np.concatenate([x.inputs for x, _ in resumed]), first[2]
     )
-    # Another seed is another augmentation.
+    # A different seed means a different augmentation.
     other = create(
         tmp_path / "other", teacher, x, views=1, augment=shift, seed=9
     )
@@ -736,8 +737,8 @@ def test_views_are_replayed(tmp_path, data, make_model):
     assert not np.allclose(batch[:8], first[0][:8])
 
 
-def test_fit_walks_through_the_views(tmp_path, data, make_model):
-    """Trains exactly as on the views one after another."""
+def test_fit_shows_the_next_view_in_each_epoch(tmp_path, data, make_model):
+    """The losses equal those of one `fit` for each view."""
     x, y = data
     teacher = make_model(seed=5)
     store = create(tmp_path / "store", teacher, (x, y), views=2, augment=shift)
@@ -780,8 +781,8 @@ def test_views_of_single_examples_can_be_shuffled(
     assert sums[0] != pytest.approx(sums[1], abs=1e-3)
 
 
-def test_views_turn_without_reading_ahead(tmp_path, data, make_model):
-    """Keras asks for as many batches as there are, and not for the end."""
+def test_views_advance_without_reading_ahead(tmp_path, data, make_model):
+    """Keras reads all batches, but not the end of the dataset."""
     x, _ = data
     store = create(
         tmp_path / "store", make_model(seed=5), x, views=3, augment=shift
@@ -801,7 +802,7 @@ def test_views_turn_without_reading_ahead(tmp_path, data, make_model):
 
 
 @pytest.mark.parametrize("count", [12, 600])
-def test_a_look_at_single_examples_turns_no_view(tmp_path, data, count):
+def test_an_incomplete_pass_does_not_advance_the_view(tmp_path, data, count):
     x = np.arange(4.0 * count, dtype="float32").reshape(count, 4)
     dataset = tf.data.Dataset.from_tensor_slices(x)
     store = create(
@@ -822,11 +823,11 @@ def test_a_look_at_single_examples_turns_no_view(tmp_path, data, count):
     np.testing.assert_array_equal(read(attached.take(1)), first[:1])
     passes = [read(attached) for _ in range(4)]
     np.testing.assert_array_equal(passes[0][:-1], first)
-    assert len({each.tobytes() for each in passes}) == 3
+    assert len({inputs.tobytes() for inputs in passes}) == 3
     np.testing.assert_array_equal(passes[3], passes[0])
 
 
-def test_another_augmentation_is_found(tmp_path, data, make_model):
+def test_a_different_augmentation_is_found(tmp_path, data, make_model):
     x, _ = data
     store = create(
         tmp_path / "store", make_model(seed=5), x, views=2, augment=shift
@@ -844,12 +845,10 @@ def test_another_augmentation_is_found(tmp_path, data, make_model):
         plain.attach(x, augment=shift)
 
 
-# What a store that is there already is compared with.
+# Creating a store that exists.
 
 
-def test_other_data_and_settings_do_not_get_the_same_store(
-    tmp_path, data, make_model
-):
+def test_different_data_or_arguments_raise(tmp_path, data, make_model):
     x, y = data
     path = tmp_path / "store"
     teacher = make_model(seed=5)
@@ -859,11 +858,11 @@ def test_other_data_and_settings_do_not_get_the_same_store(
             create(path, teacher, other)
     with pytest.raises(ValueError, match="begun with another `from_logits`"):
         create(path, teacher, (x, y), from_logits=False)
-    # Its own choices are the store's.
+    # Without `examples_per_shard`, the store decides.
     create(path, teacher, (x, y), batch_size=5)
 
 
-def test_functions_can_not_be_told_apart(tmp_path, data):
+def test_functions_have_no_fingerprint(tmp_path, data):
     x, _ = data
     store = create(tmp_path / "store", lambda x: 2 * x, x)
     with pytest.raises(ValueError, match="`teacher` to be a Keras model"):
@@ -872,7 +871,7 @@ def test_functions_can_not_be_told_apart(tmp_path, data):
         create(tmp_path / "store", lambda x: x, x)
 
 
-def test_a_relative_path_outlives_a_change_of_folder(
+def test_a_relative_path_stays_valid_in_another_folder(
     tmp_path, data, make_model, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -886,8 +885,8 @@ def test_a_relative_path_outlives_a_change_of_folder(
 
 
 @pytest.mark.parametrize("how", ["batch_size", "augment"])
-def test_single_examples_of_teachers_that_do_not_tell(tmp_path, data, how):
-    """Nothing but the arguments says that these are no batches."""
+def test_single_examples_of_teachers_without_known_inputs(tmp_path, data, how):
+    """Only the arguments show that the elements are not batches."""
     x, _ = data
     dataset = tf.data.Dataset.from_tensor_slices(x)
     arguments = {"batch_size": 4} if how == "batch_size" else {"augment": shift}
@@ -919,8 +918,8 @@ def test_inputs_of_unknown_rank(tmp_path, data, make_model):
         store.attach(dataset.map(lambda x, y: (tf.cast(x, "float16"), y)))
 
 
-def test_arrays_come_as_in_fit(tmp_path, data):
-    """A function, unlike a Keras model, does not cast them itself."""
+def test_arrays_are_cast_as_in_fit(tmp_path, data):
+    """A Keras model casts its inputs. A function does not."""
     x, y = data
     kernel = np.ones((x.shape[1], 3), "float32")
 
@@ -967,9 +966,7 @@ def test_lists_of_inputs(tmp_path):
     np.testing.assert_array_equal(attached[1], x[1][:32])
 
 
-def test_batches_that_are_larger_than_what_is_read_at_once(
-    tmp_path, make_model
-):
+def test_batches_larger_than_one_read(tmp_path, make_model):
     x = inputs(10_000)
     teacher = make_model(seed=5)
     store = create(tmp_path / "store", teacher, x, examples_per_shard=1500)
@@ -1003,8 +1000,7 @@ def test_py_datasets_and_generators(tmp_path, data, make_model):
     assert [len(x.inputs) for x, _ in batches] == [8, 8, 6]
 
 
-def test_list_of_inputs(tmp_path):
-    """A list is several inputs, as in `fit`."""
+def test_list_means_several_inputs(tmp_path):
     first, second = inputs(20), inputs(20, seed=1)
     store = create(
         tmp_path / "store", lambda x: x[0] + 2 * x[1], [first, second]
@@ -1019,7 +1015,7 @@ def test_list_of_inputs(tmp_path):
     np.testing.assert_array_equal(soft_targets, store[:])
 
 
-def test_dataset_with_soft_targets_is_refused(tmp_path):
+def test_dataset_with_soft_targets_raises(tmp_path):
     x = inputs(8)
 
     class Batches(keras.utils.PyDataset):
@@ -1032,10 +1028,12 @@ def test_dataset_with_soft_targets_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match="without soft targets"):
         create(tmp_path / "store", lambda x: x, Batches())
+    with pytest.raises(ValueError, match="without soft targets"):
+        keras_distill.predict_logits(lambda x: x, Batches(), verbose=0)
 
 
 def test_a_folder_that_cannot_be_synchronized(tmp_path, monkeypatch):
-    """As on some mounted file systems."""
+    """Some mounted file systems cannot do it."""
     fsync = os.fsync
 
     def fail(descriptor):
@@ -1069,7 +1067,7 @@ def test_progress_is_shown(tmp_path, data, make_model, capsys, monkeypatch):
 
 
 def test_records_of_a_hundred_thousand_classes():
-    """What the documentation plans a billion examples with."""
+    """The sizes in the documentation for a billion examples."""
     for top_k, temperatures, size, files in (
         (None, None, 200_008, 3_906_250),
         (64, (1.0, 4.0), 396, 61_036),
@@ -1101,7 +1099,7 @@ def test_size_of_a_shard(example_bytes, batch_size, examples):
 @pytest.mark.backend(
     "jax", "torch", reason="`tf.data` takes batches of any size"
 )
-def test_batches_of_other_sizes_are_refused(tmp_path, data, make_model):
+def test_batches_of_different_sizes_raise(tmp_path, data, make_model):
     x, y = data
 
     class Batches(keras.utils.PyDataset):

@@ -1,6 +1,7 @@
-"""Every bad call of a store says what is wrong, before any work is lost."""
+"""Every bad call of a store raises a clear error before any work is lost."""
 
 import re
+import sys
 
 import keras
 import numpy as np
@@ -57,7 +58,7 @@ CREATE = {
     ),
     "temperatures_twice": (
         {"top_k": 1, "temperatures": (2, 2.0)},
-        r"each of `temperatures` once",
+        r"`temperatures` to be different",
     ),
     "temperatures_empty": (
         {"top_k": 1, "temperatures": ()},
@@ -83,7 +84,7 @@ CREATE = {
         },
         r"Ensemble\(models, from_logits=False\)`. Received: from_logits=False",
     ),
-    "top_k_along_another_axis": (
+    "top_k_along_a_different_axis": (
         {
             "teacher": keras_distill.Ensemble([model(), model()], axis=0),
             "temperatures": (1.0,),
@@ -172,6 +173,17 @@ CREATE = {
         {"dataset": np.where(np.arange(48).reshape(12, 4) == 30, np.nan, X)},
         r"not finite: the teacher's logits for example 7 \(the first is 0\)",
     ),
+    "infinity_in_top_k": (
+        {
+            "teacher": lambda x: x + ops.convert_to_tensor([0, 0, 0, np.inf]),
+            "top_k": 1,
+        },
+        r"not finite: the teacher's logits for example 0",
+    ),
+    "soft_targets": (
+        {"dataset": keras_distill.WithSoftTargets(X, X)},
+        r"without soft targets.*WithSoftTargets",
+    ),
     "overflow": (
         {"teacher": model(scale=1e5)},
         r"float16 cannot represent .* example \d+ .*dtype=\"float32\"",
@@ -213,6 +225,10 @@ ATTACH = {
         },
         r"without soft targets.*WithSoftTargets",
     ),
+    "attached_arrays": (
+        {"dataset": keras_distill.WithSoftTargets(X, X)},
+        r"without soft targets.*WithSoftTargets",
+    ),
     "shape": (
         {"dataset": X[:, :3]},
         r"inputs like those that were labelled.*'shape': \[3\]",
@@ -238,13 +254,28 @@ def test_attach(tmp_path, name):
         store.attach(**{"dataset": X, **arguments})
 
 
-def test_opens_stores_only(tmp_path):
+@pytest.mark.backend("jax", "torch", reason="TensorFlow is the backend")
+def test_augment_without_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.delattr("keras_distill.store.joining", raising=False)
+    monkeypatch.setitem(sys.modules, "keras_distill.store.joining", None)
+    with pytest.raises(ImportError, match="need TensorFlow"):
+        SoftTargetStore.create(tmp_path, model(), X, augment=keep, verbose=0)
+
+
+@pytest.mark.backend("jax", "torch", reason="TensorFlow has FarmHash")
+def test_fingerprints_without_farmhash(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "farmhash", None)
+    with pytest.raises(ImportError, match="pip install pyfarmhash"):
+        SoftTargetStore.create(tmp_path, model(), X, verbose=0)
+
+
+def test_opens_only_stores(tmp_path):
     with pytest.raises(ValueError, match="Expected the folder of a"):
         SoftTargetStore(tmp_path / "nothing")
     SoftTargetStore.create(tmp_path / "store", model(), X, verbose=0)
     manifest = tmp_path / "store" / "manifest.json"
     content = shards.read_json(manifest) | {"format_version": 2}
-    shards.write_json(manifest, content, worker=0)
+    shards.write_json(manifest, content)
     with pytest.raises(ValueError, match=r"has format 2\. This version"):
         SoftTargetStore(tmp_path / "store")
 
@@ -278,7 +309,7 @@ TOP_K = {
         lambda: keras_distill.top_k_targets(LOGITS, 1, dtype="float8"),
         r"Unknown `dtype`.*float8",
     ),
-    "other_classes": (
+    "different_classes": (
         lambda: fit(keras_distill.top_k_targets(LOGITS, 1), classes=4),
         r"a different number of classes than the student",
     ),

@@ -170,13 +170,9 @@ def test_save_load_and_export(members, data, tmp_path):
 def test_as_a_teacher(members, data, make_model, temperature, form):
     x, _ = data
     student = make_model(seed=9)
-    distiller = keras_distill.Distiller(
-        student=student,
-        teacher=(
-            members if form == "list" else keras_distill.Ensemble(members)
-        ),
-    )
-    assert isinstance(distiller.teacher, keras_distill.Ensemble)
+    teacher = members if form == "list" else keras_distill.Ensemble(members)
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    assert distiller.teacher is teacher
     distiller.compile(
         keras.optimizers.SGD(0.0),
         distillation_loss=keras_distill.losses.SoftTargetCrossentropy(

@@ -1,4 +1,4 @@
-"""The losses on the k largest logits, against float64 NumPy."""
+"""`top_k_targets`, and the losses on them, against float64 NumPy."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ LOSSES = {
         reference.top_k_kl_divergence,
     ),
 }
-everyone = pytest.mark.parametrize("name", LOSSES)
+all_losses = pytest.mark.parametrize("name", LOSSES)
 
 
 def random_logits(size, shape=(16, 10), seed=3):
@@ -33,7 +33,7 @@ def random_logits(size, shape=(16, 10), seed=3):
     return (size * rng.normal(size=(2, *shape))).astype("float32")
 
 
-def of_student(loss, targets, student):
+def differentiate(loss, targets, student):
     """Returns the value, and its gradient in the student's logits."""
     return value_and_gradient(lambda z: loss(targets, z), student)
 
@@ -41,7 +41,7 @@ def of_student(loss, targets, student):
 def assert_matches(name, k, temperature, teacher, student):
     make, expected_value = LOSSES[name]
     targets = keras_distill.top_k_targets(teacher, k, (temperature,))
-    value, gradient = of_student(
+    value, gradient = differentiate(
         make(temperature, reduction="sum"), targets, student
     )
     expected = expected_value(teacher, student, temperature, k)
@@ -54,13 +54,13 @@ def assert_matches(name, k, temperature, teacher, student):
     np.testing.assert_allclose(
         gradient,
         reference.top_k_gradient(teacher, student, temperature, k),
-        # Of logits that are far apart, a difference has fewer digits.
+        # The difference of two distant logits has fewer digits.
         rtol=2e-6 + 1.2e-7 * np.ptp(student) / temperature,
         atol=2e-6 * temperature,
     )
 
 
-@everyone
+@all_losses
 @pytest.mark.parametrize("k", [1, 3, 9])
 @pytest.mark.parametrize(
     ("temperature", "size"),
@@ -71,7 +71,7 @@ def test_values_and_gradients(name, k, temperature, size):
     assert_matches(name, k, temperature, teacher, student)
 
 
-@everyone
+@all_losses
 @settings(max_examples=60, deadline=None)
 @given(
     pair=arrays(
@@ -83,7 +83,7 @@ def test_values_and_gradients(name, k, temperature, size):
     temperature=st.floats(0.25, 100.0),
 )
 def test_values_and_gradients_of_any_logits(name, pair, k, temperature):
-    # Of equal logits the choice is free, but the loss of the student is not.
+    # With equal logits, the choice of the k classes is not unique.
     distinct = pair[0] + np.linspace(0, 0.5, 5, dtype="float32")
     hypothesis_temperature = float(np.float32(temperature))
     if any(len(set(row)) < 5 for row in distinct):
@@ -107,14 +107,14 @@ def test_gradient_is_the_closed_form():
     )
 
 
-@everyone
-def test_is_a_lower_bound_reached_where_the_rests_agree(name):
+@all_losses
+def test_lower_bound_is_exact_for_equal_distributions_in_the_rest(name):
     teacher, student = random_logits(3.0)
     make, _ = LOSSES[name]
     loss = make(2.0, reduction="none")
     targets = keras_distill.top_k_targets(teacher, 4, (2.0,))
     if name == "kl_divergence":
-        # Of the crossentropy the entropy within the rest is left out, too.
+        # The crossentropy also omits the entropy within the rest.
         gap = loss(teacher, student) - loss(targets, student)
         assert ops.convert_to_numpy(gap).min() > -1e-5
         np.testing.assert_allclose(loss(targets, teacher), 0, atol=1e-5)
@@ -139,7 +139,7 @@ def test_half_precision_keeps_the_sum_of_probabilities():
         )
 
 
-def test_targets_are_what_they_say():
+def test_fields_of_the_targets():
     teacher, _ = random_logits(5.0, (6, 3, 40))
     targets = keras_distill.top_k_targets(teacher, 7)
     order = np.argsort(-teacher, -1)[..., :7]
@@ -180,7 +180,7 @@ def test_student_in_half_precision(dtype):
     teacher, student = random_logits(3.0)
     student = ops.cast(student, dtype)
     targets = keras_distill.top_k_targets(teacher, 3, (4.0,))
-    value, gradient = of_student(
+    value, gradient = differentiate(
         losses.SoftTargetCrossentropy(4.0), targets, student
     )
     exact = ops.convert_to_numpy(ops.cast(student, "float32"))
@@ -193,13 +193,13 @@ def test_student_in_half_precision(dtype):
     )
 
 
-def test_many_classes_keep_their_numbers():
-    """Class ids pass through the loss's dtype, which has to hold them."""
+def test_large_class_ids_are_exact():
+    """The dtype of the loss has to represent class ids exactly."""
     num_classes = 70_001
     teacher = np.zeros((1, num_classes), "float32")
     teacher[0, [70_000, 69_999]] = 12.0, 11.0
     student = np.zeros((1, num_classes), "float32")
-    _, gradient = of_student(
+    _, gradient = differentiate(
         losses.SoftTargetCrossentropy(1.0),
         keras_distill.top_k_targets(teacher, 2, (1.0,)),
         student,
@@ -208,7 +208,7 @@ def test_many_classes_keep_their_numbers():
 
 
 def test_training_equals_plain_gradient_descent(data, make_model):
-    """Through `fit`, from arrays, with weights and a validation split."""
+    """`fit` on arrays with sample weights."""
     x, _ = data
     teacher = make_model(seed=5).predict(x, verbose=0)
     student = make_model(seed=1)
@@ -248,7 +248,7 @@ def test_training_equals_plain_gradient_descent(data, make_model):
     "jit_compile",
     [False, pytest.param(True, marks=[fast_compiler, pytest.mark.compiled])],
 )
-def test_another_temperature_is_refused(data, make_model, jit_compile):
+def test_another_temperature_raises_an_error(data, make_model, jit_compile):
     x, _ = data
     targets = keras_distill.top_k_targets(
         make_model(seed=5).predict(x, verbose=0), 2, (1.0, 4.0)
@@ -267,7 +267,7 @@ def test_another_temperature_is_refused(data, make_model, jit_compile):
 
 
 def logits_with_a_rest(rest, classes=40, k=3):
-    """Logits whose k largest leave a mass of `rest` to the other classes."""
+    """Returns logits with a probability of `rest` outside of the top k."""
     rng = np.random.default_rng(5)
     p = np.concatenate(
         [
@@ -278,10 +278,10 @@ def logits_with_a_rest(rest, classes=40, k=3):
     return np.float32(np.log(p))[np.newaxis]
 
 
-@everyone
+@all_losses
 @pytest.mark.parametrize("rest", 10.0 ** -np.arange(1, 13))
 def test_a_small_rest_keeps_its_digits(name, rest):
-    """From the targets and through the loss, value and gradient."""
+    """In the targets, and in the value and gradient of the loss."""
     teacher = logits_with_a_rest(rest)
     student = random_logits(6.0, (1, 40))[1]
     targets = keras_distill.top_k_targets(teacher, 3, (1.0,))
@@ -291,14 +291,14 @@ def test_a_small_rest_keeps_its_digits(name, rest):
     np.testing.assert_allclose(np.exp(found), expected, rtol=1e-5)
     make, expected_value = LOSSES[name]
     loss = make(1.0, reduction="sum")
-    value, _ = of_student(loss, targets, student)
+    value, _ = differentiate(loss, targets, student)
     np.testing.assert_allclose(
         value, expected_value(teacher, student, 1.0, 3).sum(), rtol=1e-5
     )
-    # A student that has almost no rest either: its gradient depends on it.
+    # The gradient depends on the rest of a student with a small rest.
     student = teacher.copy()
     student[:, 3:] -= np.log(2.0, dtype="float32")
-    _, gradient = of_student(loss, targets, student)
+    _, gradient = differentiate(loss, targets, student)
     np.testing.assert_allclose(
         gradient[:, 3:],
         reference.top_k_gradient(teacher, student, 1.0, 3)[:, 3:],

@@ -1,0 +1,82 @@
+import keras
+from keras import ops
+
+from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.backend.keras_compat import set_direction
+from keras_distill.metrics.weights import to_weights
+from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import to_logits
+from keras_distill.validation import check_flag
+
+
+class LabelMetric(keras.metrics.Metric):
+    """Base class of the metrics that compare probabilities with labels."""
+
+    def __init__(self, shape, from_logits, name, dtype):
+        super().__init__(name=name, dtype=dtype)
+        check_flag("from_logits", from_logits)
+        self.from_logits = from_logits
+        self.sums = self.add_variable(
+            shape=shape, initializer="zeros", dtype=self.dtype, name="sums"
+        )
+        set_direction(self, "down")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            y_true: Class ids of shape `(batch, ...)`, or one-hot labels of
+                shape `(batch, ..., classes)`.
+            y_pred: The outputs, of shape `(batch, ..., classes)`.
+            sample_weight: Optional weights of shape `(batch,)` or
+                `(batch, ...)`.
+        """
+        y_pred = ops.convert_to_tensor(y_pred)
+        mask = get_keras_mask(y_pred)
+        labels = to_class_ids(y_true, y_pred)
+        if not self.from_logits:
+            y_pred = to_logits(y_pred, LOG_SMALLEST)
+        wide = keras.backend.result_type(y_pred.dtype, "float32")
+        probabilities = ops.softmax(ops.cast(y_pred, wide), axis=-1)
+        weights = to_weights(probabilities[..., 0], sample_weight, mask)
+        weights = ops.reshape(weights, (-1, 1))
+        probabilities = ops.reshape(
+            probabilities, (-1, probabilities.shape[-1])
+        )
+        # Entries with zero weight may be NaN.
+        probabilities = ops.where(weights == 0, 0.0, probabilities)
+        sums = self.sum_batch(
+            ops.reshape(labels, (-1,)), probabilities, weights[:, 0]
+        )
+        self.sums.assign_add(ops.cast(sums, self.sums.dtype))
+
+    def sum_batch(self, labels, probabilities, weights):
+        """Returns what a batch of samples adds to the sums."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {**super().get_config(), "from_logits": self.from_logits}
+
+
+def to_class_ids(y_true, y_pred):
+    """Returns class ids or one-hot labels as int32 class ids."""
+    y_true = ops.convert_to_tensor(y_true)
+    classes = y_pred.shape[-1]
+    if classes == 1:
+        raise ValueError(
+            "Expected outputs of at least two classes. For a binary classifier "
+            "with one logit z, use two logits (0, z). Received: outputs of "
+            f"shape {tuple(y_pred.shape)}"
+        )
+    rank = len(y_pred.shape)
+    if len(y_true.shape) == rank and y_true.shape[-1] == classes:
+        y_true = ops.argmax(y_true, axis=-1)
+    elif len(y_true.shape) == rank and y_true.shape[-1] == 1:
+        y_true = ops.squeeze(y_true, -1)
+    elif len(y_true.shape) != rank - 1:
+        raise ValueError(
+            "Expected labels to be class ids, or one-hot. Received: labels of "
+            f"shape {tuple(y_true.shape)} for outputs of shape "
+            f"{tuple(y_pred.shape)}"
+        )
+    return ops.cast(y_true, "int32")
