@@ -2,19 +2,21 @@ r"""Distills on several machines with TensorFlow.
 
     python examples/multi_worker.py
 
-shows it on this one: it trains a teacher on scikit-learn's digits, and starts
-two processes, each a worker, that distill it together, as one process would.
+This command trains a teacher on scikit-learn's digits. Then it starts two
+worker processes on this machine, which distill the teacher together.
 
 On a cluster, start the same script on each machine with the environment
-variable TF_CONFIG, which names all workers and says which one this is. It then
-distills a teacher that is there, and starts nothing:
+variable TF_CONFIG, which lists all workers and contains the index of this one.
+With TF_CONFIG set, the script starts no processes. It distills the teacher in
+`teacher.keras` in `--folder`. Run the script once without TF_CONFIG to create
+this file.
 
     TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]},
                 "task": {"type": "worker", "index": 0}}' \
         python examples/multi_worker.py --folder /shared/digits
 
-If a worker dies, so does the training: start all of them again, and they go on
-after the last whole epoch. The folder has to be one that all machines see.
+If a worker dies, the training stops. Start all workers again, and they continue
+after the last complete epoch. All machines need access to the folder.
 """
 
 import argparse

@@ -25,10 +25,10 @@ _TOLERANCE = 1e-3
 def shift_class_bias(model, shifts):
     """Returns a copy of a model with shifted class biases.
 
-    The logit of each class increases by the shift of the class, for every
-    input. For example, a student that was distilled without a single 3 makes
-    206 errors on MNIST. After the bias of this class is raised by 3.5, it makes
-    109 errors (Hinton, Vinyals and Dean, 2015, section 3).
+    The logit of each class increases by the shift of the class. For example, a
+    student that was distilled without a single 3 makes 206 errors on MNIST, and
+    109 after the bias of this class is raised by 3.5 (Hinton, Vinyals and Dean,
+    2015, section 3).
 
     Example:
 
@@ -39,23 +39,18 @@ def shift_class_bias(model, shifts):
 
     Args:
         model: A `keras.Model` with one output. It ends in a layer with a bias
-            for each class, such as `keras.layers.Dense`, with or without a
-            softmax after this layer.
+            for each class, such as `keras.layers.Dense`, and maybe a softmax.
         shifts: Dict from class ids to numbers, or one number for each class,
             such as the result of `match_class_prior`.
 
     Returns:
-        A copy of the model, not compiled. The original model stays the same.
+        A copy of the model, not compiled.
 
     Raises:
         ValueError: If the model does not end in such a layer, a class does
             not exist, or a shift is not finite.
     """
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"Expected `model` to be a `keras.Model`. Received: {model!r}"
-        )
-    # Raise an error before the copy.
+    # Raises an error before the copy.
     _find_output_layer(model)
     shifted = keras.models.clone_model(model)
     shifted.set_weights(model.get_weights())
@@ -72,18 +67,13 @@ def match_class_prior(
 
     The frequencies of the classes are often known, even if the inputs have no
     labels. With the logits z of the model, this function finds shifts b such
-    that the mean probabilities equal the prior:
+    that the mean probabilities (at temperature 1) equal the prior:
 
         mean over x of softmax(z(x) + b) = prior
 
-    The solution minimizes `mean logsumexp(z + b) - prior . b`. This function is
-    convex, so the solution is unique up to a constant, which does not change
-    the softmax. The constant is chosen such that the median shift is 0. (The
-    softmax has temperature 1, also for a model that ends in a
-    `TemperatureSoftmax` with another serving temperature.)
-
-    The prior has to be correct for `x`. A wrong prior turns correct predictions
-    into errors.
+    The solution is unique up to a constant, which does not change the softmax.
+    The median shift is 0. The prior has to be correct for `x`. A wrong prior
+    turns correct predictions into errors.
 
     Example:
 
@@ -99,19 +89,16 @@ def match_class_prior(
             every position counts, including padding.
         prior: The frequency of each class: positive numbers that sum to 1.
             Defaults to `None`, which means equal frequencies.
-        batch_size: Integer, for arrays and datasets of single examples.
-            Defaults to `None`, which means 128 for arrays.
-        from_logits: Whether the model outputs logits (`True`, the default) or
-            probabilities. Not used if the model ends in a recognizable
-            softmax.
-        verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
+        batch_size: As in `predict_logits`.
+        from_logits: As in `predict_logits`.
+        verbose: As in `predict_logits`.
 
     Returns:
         Float array of shape `(classes,)`, in nats, for `shift_class_bias`.
 
     Raises:
-        ValueError: If the prior is not of the kind above, there is no input
-            or only one class, or the logits are not finite.
+        ValueError: If the prior is invalid, there is no input or only one
+            class, or the logits are not finite.
         RuntimeError: If the search does not find such biases.
     """
     from scipy import optimize
@@ -123,6 +110,7 @@ def match_class_prior(
     prior = _check_prior(prior, classes)
 
     def evaluate(shifts):
+        # This convex function has its minimum where the gradient is 0.
         shifted = logits + shifts
         value = np.mean(logsumexp(shifted, axis=-1)) - prior @ shifts
         return value, np.mean(softmax(shifted, axis=-1), axis=0) - prior
@@ -153,12 +141,11 @@ def match_class_prior(
 def _find_output_layer(model):
     """Returns the layer with the bias that is added to a model's logits."""
     layer = model
-    while isinstance(layer, keras.Model):
+    while isinstance(layer, keras.Model) or layer is model:
         if len(getattr(layer, "outputs", None) or []) != 1:
             raise ValueError(
-                "Expected a model with one output that was built with "
-                "`keras.Sequential` or from `keras.Input`. "
-                f"Received: {layer!r}"
+                "Expected a `keras.Model` with one output that was built with "
+                f"`keras.Sequential` or from `keras.Input`. Received: {layer!r}"
             )
         layer, inputs = find_origin(layer.outputs[0])
         while is_softmax(layer) or (

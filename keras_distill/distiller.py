@@ -24,7 +24,7 @@ from keras_distill.outputs import find_output_names
 from keras_distill.step import DistillationStep
 from keras_distill.step_check import StepCheck
 from keras_distill.teachers.predictor import TargetPredictor
-from keras_distill.teachers.supervision import Supervision
+from keras_distill.teachers.teacher import Supervision
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

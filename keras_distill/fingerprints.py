@@ -75,30 +75,26 @@ def _describe_function(function):
         return repr(keras.saving.serialize_keras_object(function))
     closure = function.__closure__ or ()
     return [
-        _describe_code(code),
+        _describe_constant(code),
         _describe_constant(function.__defaults__),
         _describe_constant(function.__kwdefaults__),
         [_describe_constant(cell.cell_contents) for cell in closure],
     ]
 
 
-def _describe_code(code):
-    """Returns the instructions of a code object, without its location."""
-    return [
-        code.co_code.hex(),
-        code.co_argcount,
-        code.co_kwonlyargcount,
-        list(code.co_names),
-        [_describe_constant(constant) for constant in code.co_consts],
-    ]
-
-
 def _describe_constant(value):
     if isinstance(value, types.CodeType):
-        return _describe_code(value)
+        # Without its location.
+        return [
+            value.co_code.hex(),
+            value.co_argcount,
+            value.co_kwonlyargcount,
+            list(value.co_names),
+            _describe_constant(value.co_consts),
+        ]
     if isinstance(value, types.FunctionType):
         # Without its closure, which may contain the function itself.
-        return _describe_code(value.__code__)
+        return _describe_constant(value.__code__)
     if isinstance(value, (list, tuple)):
         return [_describe_constant(entry) for entry in value]
     if isinstance(value, frozenset):

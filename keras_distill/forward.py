@@ -18,53 +18,71 @@ from keras_distill.backend.keras_compat import flatten_layers
 from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.layers import TemperatureSoftmax
 from keras_distill.layers import mask_logits
+from keras_distill.targets import to_logits
 
 
 class Forward(typing.NamedTuple):
-    """The result of one pass of a model.
+    """The result of one pass of a model."""
 
-    Args:
-        outputs: The model's outputs in their structure. If the model ends in a
-            `TemperatureSoftmax`, these are the probabilities at its serving
-            temperature.
-        logits: Tuple with the logits of each output, in flat order; `None` for
-            an output that is not the output of a known softmax.
-        features: Dict with the outputs of the requested layers.
-        mask: Tuple with the Keras mask of each output, or `None`.
-    """
-
+    # In the structure of the model. Those of a `TemperatureSoftmax` are at its
+    # serving temperature.
     outputs: typing.Any
+    # For each output: logits if it is the output of a known softmax, or `None`.
     logits: tuple
+    # The outputs of the requested layers.
     features: dict
+    # For each output: its Keras mask, or `None`.
     mask: tuple
+    # For each output: the serving temperature, if there is a known softmax.
+    served_at: tuple = ()
+    # For each output: its soft targets, in a step with soft targets.
+    targets: list | tuple = ()
+
+    def find_logits(self, position, from_logits, log_zero, inspect=None):
+        """Returns the logits of an output; `inspect` gets assumed ones."""
+        logits = self.logits[position]
+        if logits is not None:
+            return logits
+        outputs = keras.tree.flatten(self.outputs)[position]
+        if not from_logits:
+            return to_logits(outputs, log_zero)
+        if inspect:
+            inspect(outputs)
+        return outputs
 
 
 def forward(model, inputs, training=False, layers=()) -> Forward:
     """Runs a model once, and returns the last outputs of some of its layers."""
-    outputs, softmaxes, features = _record(model, inputs, training, layers)
+    arguments: dict = {}
+    hooks: list[tuple] = []
+    if isinstance(model, keras.layers.Layer):
+        arguments = {} if training is None else {"training": training}
+        hooks = _find_softmaxes(model)
+        # A softmax is recorded, and its output is the feature as well.
+        hooks += [(layer, "call", _record_feature) for layer in layers]
+    softmaxes: list[_Softmax] = []
+    features: dict = {}
+    if hooks:
+        with _recording(hooks, (softmaxes, features)):
+            outputs = model(inputs, **arguments)
+    else:
+        outputs = model(inputs, **arguments)
     flat = keras.tree.flatten(outputs)
     masks = tuple(map(get_keras_mask, flat))
-    if not softmaxes:
-        return Forward(outputs, (None,) * len(flat), features, masks)
     logits: list = [None] * len(flat)
+    served_at = [1.0] * len(flat)
+    if not softmaxes:
+        return Forward(outputs, tuple(logits), features, masks)
     for position, output in enumerate(flat):
-        softmax = _find(softmaxes, output)
-        if softmax is not None:
-            logits[position] = softmax.logits
-            if softmax.serve is not None:
-                flat[position] = softmax.serve()
+        for softmax in softmaxes:
+            if output is softmax.probabilities:
+                logits[position] = softmax.logits
+                served_at[position] = softmax.served_at
+                if softmax.serve is not None:
+                    flat[position] = softmax.serve()
+                break
     outputs = keras.tree.pack_sequence_as(outputs, flat)
-    return Forward(outputs, tuple(logits), features, masks)
-
-
-def forward_served(model, inputs):
-    """Returns output, logits and mask of a model with one output, as served."""
-    output, softmaxes, _ = _record(model, inputs, False, ())
-    softmax = _find(softmaxes, output)
-    logits = softmax and softmax.logits
-    if softmax is not None and softmax.served_at != 1.0:
-        logits = logits / softmax.served_at
-    return output, logits, get_keras_mask(output)
+    return Forward(outputs, tuple(logits), features, masks, tuple(served_at))
 
 
 def is_softmax(operation) -> bool:
@@ -81,24 +99,37 @@ def is_softmax_function(function) -> bool:
     return isinstance(function, _RecordingSoftmax) or function in _SOFTMAXES
 
 
+def list_outputs(model) -> list:
+    """Lists the symbolic outputs of a model, which only some models have."""
+    return getattr(model, "outputs", None) or []
+
+
 def ends_linearly(model) -> bool:
     """Whether every output comes from a layer without an activation."""
-    outputs = getattr(model, "outputs", None) or []
-    return bool(outputs) and all(map(_is_linear, outputs))
+    return bool(list_outputs(model)) and all(
+        getattr(operation, "kernel", None) is not None
+        and getattr(operation, "activation", None) is keras.activations.linear
+        for operation in _list_last_operations(model)
+    )
 
 
 def ends_in_softmax(model) -> bool:
     """Whether an output of a model is known to be that of a softmax."""
-    for output in getattr(model, "outputs", None) or []:
+    return any(
+        is_softmax(operation)
+        or is_softmax_function(getattr(operation, "activation", None))
+        for operation in _list_last_operations(model)
+    )
+
+
+def _list_last_operations(model):
+    """Yields what each output comes from, also in models of models."""
+    for output in list_outputs(model):
         operation, _ = find_origin(output)
-        if isinstance(operation, keras.Model):
-            if ends_in_softmax(operation):
-                return True
-        elif is_softmax(operation) or is_softmax_function(
-            getattr(operation, "activation", None)
-        ):
-            return True
-    return False
+        if list_outputs(operation):
+            yield from _list_last_operations(operation)
+        else:
+            yield operation
 
 
 def serves_softer(model) -> bool:
@@ -106,16 +137,6 @@ def serves_softer(model) -> bool:
     return any(
         isinstance(layer, TemperatureSoftmax) and layer.serving_temperature != 1
         for layer in flatten_layers(model)
-    )
-
-
-def _is_linear(output) -> bool:
-    operation, _ = find_origin(output)
-    if isinstance(operation, keras.Model):
-        return ends_linearly(operation)
-    return (
-        getattr(operation, "kernel", None) is not None
-        and getattr(operation, "activation", None) is keras.activations.linear
     )
 
 
@@ -141,41 +162,19 @@ _installed: dict[tuple, tuple] = {}
 _threads = threading.local()
 
 
-def _record(model, inputs, training, layers):
-    """Returns outputs, `_Softmax` calls and features of one call."""
-    hooks = _find_softmaxes(model)
-    for layer in layers:
-        # A softmax is recorded, and its output is the feature as well.
-        hooks.append((layer, "call", _record_feature))
-    softmaxes: list[_Softmax] = []
-    features: dict = {}
-    if not hooks:
-        return _call(model, inputs, training), softmaxes, features
+@contextlib.contextmanager
+def _recording(hooks, calls):
+    """Records the calls of this thread in lists of softmaxes and features."""
     outer = getattr(_threads, "calls", None)
     with contextlib.ExitStack() as stack:
         for hook in hooks:
             _install(*hook)
             stack.callback(_uninstall, *hook)
-        _threads.calls = softmaxes, features
+        _threads.calls = calls
         try:
-            outputs = _call(model, inputs, training)
+            yield
         finally:
             _threads.calls = outer
-    return outputs, softmaxes, features
-
-
-def _call(model, inputs, training):
-    if training is None:
-        return model(inputs)
-    return model(inputs, training=training)
-
-
-def _find(softmaxes, output):
-    """Returns the `_Softmax` that returned an output, or `None`."""
-    for softmax in softmaxes:
-        if output is softmax.probabilities:
-            return softmax
-    return None
 
 
 def _find_softmaxes(model) -> list:

@@ -18,15 +18,14 @@ def suggest_temperature(
 ):
     """Proposes a temperature from the entropy of a teacher's soft targets.
 
-    At T = 1 the soft targets of a good teacher are close to labels, and their
-    entropy is close to 0. At a high T all C classes are almost equally likely,
-    and the entropy is close to log C. This function returns the T at which the
-    mean entropy of the soft targets is a `share` of log C.
+    The entropy of the soft targets rises with T, from almost 0 for a good
+    teacher at T = 1, towards log C if all C classes are almost equally likely.
+    This function returns the T at which the mean entropy is a `share` of log C.
 
-    It needs no labels and no training. It does not depend on the student: a
-    small student may need a lower T (Hinton, Vinyals and Dean, 2015, section 3:
-    2.5 to 4 is best for 30 units, while everything above 8 works for 300). Use
-    the result to start a search, and decide on a validation set.
+    It needs no labels and no training. Use the result to start a search, and
+    decide on a validation set: a small student may need a lower T (Hinton,
+    Vinyals and Dean, 2015, section 3: 2.5 to 4 is best for 30 units, while
+    everything above 8 works for 300).
 
     Example:
 
@@ -39,16 +38,11 @@ def suggest_temperature(
         teacher: A `keras.Model` with one output, or a callable
             `inputs -> outputs`. For an `Ensemble` with an arithmetic mean, pass
             one member.
-        x: Inputs of the transfer set, as in `predict_logits`. A few hundred
-            are enough.
+        x: Inputs, as in `predict_logits`. A few hundred are enough.
         share: Float between 0 and 1, both excluded. Defaults to `0.5`.
-        batch_size: Integer, for arrays and datasets of single examples.
-            Defaults to `None`, which means 128 for arrays.
-        from_logits: Whether the teacher outputs logits (`True`, the default)
-            or probabilities. Not used if the teacher ends in a recognizable
-            softmax.
-        verbose: `0` (the default), `1`, `2` or `"auto"`, as in
-            `keras.Model.predict`.
+        batch_size: As in `predict_logits`.
+        from_logits: As in `predict_logits`.
+        verbose: As in `predict_logits`. Defaults to `0`.
 
     Returns:
         Float from 1 to 1000 with three digits. It is 1 if the entropy at T = 1

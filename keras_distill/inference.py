@@ -5,15 +5,12 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend import compile_inference
-from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.data.batches import to_batches
-from keras_distill.forward import forward
-from keras_distill.forward import forward_served
 from keras_distill.forward import serves_softer
 from keras_distill.targets import LOG_SMALLEST
-from keras_distill.targets import to_logits
 from keras_distill.teachers.ensemble import Ensemble
+from keras_distill.teachers.ensemble import call_model
 from keras_distill.validation import check_positive
 
 
@@ -27,9 +24,8 @@ def predict_logits(
 ):
     """Computes the logits of a model, with or without a softmax at the end.
 
-    It works like `model.predict`, but it returns the logits before the softmax
-    if the model ends in `keras.layers.Softmax`, `activation="softmax"` or
-    `TemperatureSoftmax`.
+    It works like `model.predict`, but if the model ends in a softmax layer or
+    `activation="softmax"`, it returns the logits before the softmax.
 
     Example:
 
@@ -43,14 +39,11 @@ def predict_logits(
             `inputs -> outputs`.
         x: Inputs: arrays, or a `tf.data.Dataset`, `keras.utils.PyDataset` or
             generator of batches. Labels are not used.
-        batch_size: Integer, for arrays and datasets of single examples.
-            Defaults to `None`, which means 128 for arrays.
+        batch_size: Integer, for arrays (default: 128) and single examples.
         from_logits: Whether the model outputs logits (`True`, the default) or
-            probabilities. Not used if the model ends in a recognizable
-            softmax.
-        temperature: Positive float. An `Ensemble` with an arithmetic mean
-            averages its members at this temperature, and its logits hold only
-            at this temperature. Not used for other models. Defaults to `1.0`.
+            probabilities. Not used if a softmax at the end is recognized.
+        temperature: Positive float, for an `Ensemble` with an arithmetic mean.
+            Its logits hold only at this temperature. Defaults to `1.0`.
         verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
 
     Returns:
@@ -136,25 +129,16 @@ def show_progress(batches, length, verbose):
 
 def _compute_logits(model, inputs, from_logits, temperature):
     """Returns the logits of a model with one output, and its Keras mask."""
-    logits = None
-    if isinstance(model, Ensemble):
-        outputs = logits = model.compute_logits(inputs, temperature or 1.0)
-        mask = get_keras_mask(outputs)
-    elif not isinstance(model, keras.layers.Layer):
-        outputs = model(inputs)
-        mask = get_keras_mask(outputs)
-    elif temperature is None:
-        outputs, logits, mask = forward_served(model, inputs)
-    else:
-        outputs, (logits, *_), _, (mask, *_) = forward(model, inputs)
-    if keras.tree.is_nested(outputs):
+    result = call_model(model, inputs, temperature or 1.0)
+    if keras.tree.is_nested(result.outputs):
         raise ValueError(
             "Expected a model with one output. Received: a model with "
-            f"{len(keras.tree.flatten(outputs))} outputs"
+            f"{len(result.logits)} outputs"
         )
-    if logits is None:
-        logits = outputs if from_logits else to_logits(outputs, LOG_SMALLEST)
-    return logits, mask
+    logits = result.find_logits(0, from_logits, LOG_SMALLEST)
+    if temperature is None and result.served_at and result.served_at[0] != 1.0:
+        logits = logits / result.served_at[0]
+    return logits, result.mask[0]
 
 
 def _run_members(ensemble, inputs):

@@ -21,8 +21,7 @@ class TemperatureSoftmax(keras.layers.Softmax):
     This is equation 1 of Hinton, Vinyals and Dean (2015). A higher temperature
     gives a softer distribution over the classes. The layer divides by
     `temperature` in training (`model(x, training=True)`), and by
-    `serving_temperature` everywhere else: in `predict`, in `evaluate` and in an
-    exported model. The serving temperature defaults to 1, as in the paper.
+    `serving_temperature` in `predict`, `evaluate` and an exported model.
 
     A `keras_distill.Distiller` uses the temperature of the distillation loss.
     It distills a teacher or student that ends in this layer on the logits. The
@@ -31,9 +30,6 @@ class TemperatureSoftmax(keras.layers.Softmax):
     Example:
 
     ```python
-    import keras
-    import keras_distill
-
     student = keras.Sequential([
         keras.Input((784,)),
         keras.layers.Dense(10),
@@ -42,10 +38,9 @@ class TemperatureSoftmax(keras.layers.Softmax):
     ```
 
     Args:
-        temperature: Positive float. The temperature in training.
-            Defaults to `1.0`.
-        serving_temperature: Positive float. The temperature everywhere else.
-            Defaults to `1.0`.
+        temperature: Positive float, for training. Defaults to `1.0`.
+        serving_temperature: Positive float, for everything else. Defaults to
+            `1.0`, as in the paper.
         axis: Integer, or list of integers: the axis or axes of the classes.
             Defaults to `-1`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name`.

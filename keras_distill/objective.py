@@ -1,6 +1,7 @@
 """What a `Distiller` minimizes and logs."""
 
 import collections
+import functools
 import inspect
 import typing
 
@@ -18,11 +19,9 @@ from keras_distill.losses import get as get_loss
 from keras_distill.metrics import DistillationMetric
 from keras_distill.metrics import get as get_metric
 from keras_distill.outputs import broadcast_to_outputs
-from keras_distill.outputs import flatten_like
 from keras_distill.outputs import name_outputs
 from keras_distill.step_check import WRONG_TARGETS
-from keras_distill.targets import Targets
-from keras_distill.targets import to_logits
+from keras_distill.targets import flatten_like
 from keras_distill.validation import check_number
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -52,12 +51,10 @@ class Objective:
         self.weights = weights
         _check_losses(self.losses, losses)
         _check_weights(self.losses, weights)
+        self.has_hard_loss = has_hard_loss
         if alpha is None:
             alpha = 0.9 if has_hard_loss else 1.0
-        self.alpha = Hyperparameter(
-            "alpha", alpha, _check_alpha if has_hard_loss else _check_only_soft
-        )
-        self.has_hard_loss = has_hard_loss
+        self.alpha = Hyperparameter("alpha", alpha, self._check_alpha)
         self.given_metrics = replace_identifiers(metrics, get_metric)
         self.has_metrics = any(
             metric is not None
@@ -65,7 +62,7 @@ class Objective:
         )
         self.terms: typing.Any = None
         self.output_names: typing.Any = None
-        # Pairs of an output and a metric.
+        # An output, a metric, and the loss whose flags are its defaults.
         self.metrics: list[tuple] = []
         self.tracker: typing.Any = None
         self._listed_metrics: typing.Any = None
@@ -83,28 +80,53 @@ class Objective:
         """Assigns losses and metrics to the outputs, once they are known."""
         if self.built or output_names is None:
             return
-        self.metrics = _assign_metrics(self.given_metrics, output_names)
-        listed = [metric for _, metric in self.metrics]
+        terms = self.list_terms(output_names)
+        first_losses = {term.output: term.loss for term in reversed(terms)}
+        self.metrics = [
+            (output, metric, first_losses.get(output) or DistillationLoss())
+            for output, metric in _assign_metrics(
+                self.given_metrics, output_names
+            )
+        ]
+        listed = [metric for _, metric, _ in self.metrics]
         _check_names(listed)
         self._listed_metrics = MetricsList(listed)
-        terms = self.list_terms(output_names)
         self.tracker = LossTracker(_name_terms(terms, output_names))
         self.output_names = output_names
         self.terms = terms
 
     def list_terms(self, output_names: list) -> list[Term]:
         """Lists every loss with its output and weight."""
-        losses = broadcast_to_outputs(
-            self.losses, output_names, "distillation_loss"
-        )
-        weights = broadcast_to_outputs(
-            self.weights, output_names, "distillation_loss_weights"
+        weights = self.weights
+        if weights is None:
+            weights = keras.tree.map_structure(lambda loss: 1.0, self.losses)
+        by_output = zip(
+            broadcast_to_outputs(
+                self.losses, output_names, "distillation_loss"
+            ),
+            broadcast_to_outputs(
+                weights, output_names, "distillation_loss_weights"
+            ),
+            strict=True,
         )
         return [
-            Term(output, loss, weight, loss.temperature_variable)
-            for output in range(len(output_names))
-            for loss, weight in _pair(losses[output], weights[output])
+            Term(output, loss, float(weight), loss.temperature_variable)
+            for output, entries in enumerate(by_output)
+            for loss, weight in zip(
+                *map(keras.tree.flatten, entries), strict=True
+            )
+            if loss is not None
         ]
+
+    def _check_alpha(self, argument, value) -> float:
+        alpha = check_number(argument, value, low=0, high=1)
+        if alpha != 1 and not self.has_hard_loss:
+            raise ValueError(
+                "Without a hard loss (`loss=None`) there is only the soft "
+                "loss, and `alpha` has to be 1. "
+                f"Received: {argument}={value!r}, loss=None"
+            )
+        return alpha
 
     def list_losses(self) -> list[DistillationLoss]:
         """Lists the losses, in the order of `compile`."""
@@ -115,40 +137,42 @@ class Objective:
         """Lists what Keras has to reset and to pass into a step."""
         if self.tracker is None:
             return []
-        metrics = (metric for _, metric in self.metrics)
+        metrics = (metric for _, metric, _ in self.metrics)
         # Callbacks of Keras look for the direction of a metric in a list.
         return [self.tracker, *metrics, self._listed_metrics]
 
+    def _list_soft_losses(self) -> list[DistillationLoss]:
+        """Lists the losses that have a temperature."""
+        losses = self.list_losses()
+        return [loss for loss in losses if loss.temperature is not None]
+
     def variables(self) -> list:
         """Lists the variables that hold alpha and the temperatures."""
-        variables = [self.alpha.variable]
-        for loss in self.list_losses():
-            if loss.temperature is not None:
-                variables.append(loss.temperature_variable)
-        return variables
+        losses = self._list_soft_losses()
+        temperatures = [loss.temperature_variable for loss in losses]
+        return [self.alpha.variable, *temperatures]
 
     def temperatures(self) -> tuple:
         """Returns the temperatures of all losses that have one."""
-        return tuple(
-            loss.temperature
-            for loss in self.list_losses()
-            if loss.temperature is not None
-        )
+        return tuple(loss.temperature for loss in self._list_soft_losses())
 
-    def metric_temperatures(self) -> dict:
-        """Returns the temperatures of metrics, by the metrics' names."""
-        return {
-            metric.name: metric.temperature
-            for _, metric in self.metrics
-            if hasattr(metric, "temperature")
+    def metric_temperatures(self) -> list[tuple]:
+        """Lists the metrics with a temperature: name, its T, and the loss's."""
+        losses = {
+            term.output: term.loss.temperature
+            for term in self.terms or ()
+            if term.loss.temperature is not None
         }
+        return [
+            (metric.name, metric.temperature, losses.get(output, 1.0))
+            for output, metric, _ in self.metrics
+            if hasattr(metric, "temperature")
+        ]
 
     def hyperparameters(self) -> dict:
         """Returns alpha and the temperatures by their names in the logs."""
         values = {"alpha": self.alpha.value} if self.has_hard_loss else {}
-        losses = [
-            loss for loss in self.list_losses() if loss.temperature is not None
-        ]
+        losses = self._list_soft_losses()
         if len(losses) == 1:
             return {**values, "temperature": losses[0].temperature}
         names = number_names(loss.name for loss in losses)
@@ -158,22 +182,22 @@ class Objective:
 
     def ensemble_temperatures(self, outputs=None) -> list:
         """Returns the temperature at which to average each output."""
-        temperatures = self._find_common(
-            "temperature", outputs, lambda loss: loss.temperature_variable
-        )
-        return [1.0 if found is None else found for found in temperatures]
+        losses = self._find_common("temperature", outputs)
+        return [loss.temperature_variable if loss else 1.0 for loss in losses]
 
     def ensemble_axes(self, outputs) -> list:
         """Returns the axis of the classes of each output, or `None`."""
-        return self._find_common("axis", outputs, lambda loss: loss.axis)
+        return [
+            loss and loss.axis for loss in self._find_common("axis", outputs)
+        ]
 
-    def _find_common(self, name: str, outputs, read) -> list:
-        """Returns what `read` gives for all losses of each output."""
+    def _find_common(self, name: str, outputs) -> list:
+        """Returns a loss of each output, where all losses agree on `name`."""
         output_names = self.output_names or name_outputs(outputs)
         by_output: list[dict] = [{} for _ in output_names]
         for output, loss, *_ in self.list_terms(output_names):
             if getattr(loss, name) is not None:
-                by_output[output][getattr(loss, name)] = read(loss)
+                by_output[output][getattr(loss, name)] = loss
         for values in by_output:
             if len(values) > 1:
                 raise ValueError(
@@ -195,19 +219,20 @@ class Objective:
 
     # ---- Inside of a step
 
-    def compute_soft_loss(self, by_output, student, sample_weight, check):
+    def compute_soft_loss(self, student, sample_weight, check):
         """Returns the sum of the terms, and a list of the unweighted terms."""
-        outputs, targets, weights = _align(student, by_output, sample_weight)
+        weights = _flatten_weights(student, sample_weight)
         total: typing.Any = None
         values = []
         for output, loss, weight, temperature in self.terms:
-            target, logits = targets[output], student.logits[output]
-            if logits is None:
-                logits = outputs[output]
-                if not loss.from_logits:
-                    logits = to_logits(logits, loss.student_log_zero)
-                elif "student" in check.inspected:
-                    check.inspect("student", logits, loss.axis)
+            target = student.targets[output]
+            logits = student.find_logits(
+                output,
+                loss.from_logits,
+                loss.student_log_zero,
+                "student" in check.inspected
+                and functools.partial(check.inspect, "student", axis=loss.axis),
+            )
             if "teacher" in check.inspected and loss.teacher_from_logits:
                 raw = target.raw_outputs()
                 if raw is not None:
@@ -228,23 +253,21 @@ class Objective:
             total = value if total is None else total + value
         return total, values
 
-    def update_metrics(self, by_output, student, sample_weight, check) -> None:
+    def update_metrics(self, student, sample_weight, check) -> None:
         """Adds a batch to the `distillation_metrics`."""
-        outputs, targets, weights = _align(student, by_output, sample_weight)
-        for output, metric in self.metrics:
-            loss = self._find_loss(output)
-            target, logits = targets[output], student.logits[output]
+        weights = _flatten_weights(student, sample_weight)
+        for output, metric, loss in self.metrics:
+            target = student.targets[output]
             if metric.teacher_from_logits is None:
                 target = target.to_logits(
                     loss.teacher_from_logits, loss.teacher_log_zero
                 )
-            if logits is None:
-                logits = outputs[output]
-                from_logits = metric.from_logits
-                if from_logits is None:
-                    from_logits = loss.from_logits
-                if not from_logits:
-                    logits = to_logits(logits, loss.student_log_zero)
+            from_logits = metric.from_logits
+            if from_logits is None:
+                from_logits = loss.from_logits
+            logits = student.find_logits(
+                output, from_logits, loss.student_log_zero
+            )
             valid = metric.are_valid_targets(target, logits.shape[metric.axis])
             if valid is not True:
                 check.flag(WRONG_TARGETS, ops.logical_not(valid))
@@ -257,7 +280,7 @@ class Objective:
         logs = self.tracker.result()
         if not self.has_hard_loss:
             del logs["hard_loss"]
-        for _, metric in self.metrics:
+        for _, metric, _ in self.metrics:
             logs[metric.name] = metric.result()
         return logs
 
@@ -266,14 +289,7 @@ class Objective:
         if not self.built:
             return []
         names = [name for name in self.tracker.names if name != "hard_loss"]
-        return names + [metric.name for _, metric in self.metrics]
-
-    def _find_loss(self, output):
-        """Returns the first loss of an output, or one with default flags."""
-        for term in self.terms:
-            if term.output == output:
-                return term.loss
-        return DistillationLoss()
+        return names + [metric.name for _, metric, _ in self.metrics]
 
 
 class LossTracker(keras.metrics.Metric):
@@ -319,45 +335,22 @@ def check_metrics(*metrics) -> None:
             )
 
 
-def _align(student: Forward, by_output, sample_weight):
-    """Returns outputs, targets and sample weights as flat lists."""
-    outputs = student.outputs
-    nested = keras.tree.is_nested(outputs) or keras.tree.is_nested(
-        sample_weight
-    )
-    if isinstance(by_output, Targets) and not nested:
-        return [outputs], [by_output], [sample_weight]
-    targets = flatten_like(outputs, soft_targets=by_output)
+def _flatten_weights(student: Forward, sample_weight) -> list:
+    """Returns the sample weights of each output."""
     if keras.tree.is_nested(sample_weight):
-        weights = flatten_like(outputs, sample_weight=sample_weight)
-    else:
-        weights = [sample_weight] * len(targets)
-    return keras.tree.flatten(outputs), targets, weights
-
-
-def _pair(losses, weights) -> list:
-    """Lists the `(loss, weight)` pairs of one output."""
-    losses = keras.tree.flatten(losses)
-    weights = (
-        [1.0] * len(losses) if weights is None else keras.tree.flatten(weights)
-    )
-    return [
-        (loss, float(weight))
-        for loss, weight in zip(losses, weights, strict=True)
-        if loss is not None
-    ]
+        return flatten_like(student.outputs, sample_weight, "sample_weight")
+    return [sample_weight] * len(student.targets)
 
 
 def _name_terms(terms, output_names) -> list:
     """Returns the names of the terms in the logs, if there are several."""
     if len(terms) == 1:
         return []
-    prefixed = len(output_names) > 1
+    prefixes = [f"{name}_" for name in output_names]
+    if len(output_names) == 1:
+        prefixes = [""]
     return number_names(
-        f"{output_names[term.output]}_{term.loss.name}"
-        if prefixed
-        else term.loss.name
-        for term in terms
+        prefixes[term.output] + term.loss.name for term in terms
     )
 
 
@@ -396,21 +389,6 @@ def _check_weights(losses, weights) -> None:
     ):
         if loss is not None:
             check_number("distillation_loss_weights", weight, low=0)
-
-
-def _check_alpha(argument, value) -> float:
-    return check_number(argument, value, low=0, high=1)
-
-
-def _check_only_soft(argument, value) -> float:
-    alpha = _check_alpha(argument, value)
-    if alpha != 1:
-        raise ValueError(
-            "Without a hard loss (`loss=None`) there is only the soft loss, "
-            "and `alpha` has to be 1. "
-            f"Received: {argument}={value!r}, loss=None"
-        )
-    return alpha
 
 
 def _assign_metrics(given, output_names) -> list[tuple]:

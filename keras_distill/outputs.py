@@ -2,8 +2,6 @@
 
 import keras
 
-from keras_distill.targets import map_outputs
-
 
 def name_outputs(outputs, output_names=None) -> list:
     """Returns a name for each output, in flat order."""
@@ -45,30 +43,3 @@ def broadcast_to_outputs(entries, output_names, argument):
             f"Received: {len(entries)}"
         )
     return entries
-
-
-def flatten_like(outputs, **named) -> list:
-    """Returns the parts of a structure in the flat order of the outputs."""
-    ((name, structure),) = named.items()
-    leaves = map_outputs(_Leaf, structure)
-    if isinstance(leaves, _Leaf) and not keras.tree.is_nested(outputs):
-        return [leaves.content]
-    received = keras.tree.flatten_with_path(leaves)
-    expected = keras.tree.flatten_with_path(outputs)
-    if [path for path, _ in expected] != [path for path, _ in received]:
-        raise ValueError(
-            f"Expected `{name}` to have the structure of the outputs, "
-            f"{_describe(outputs)}. Received: {_describe(structure)}"
-        )
-    return [leaf.content for _, leaf in received]
-
-
-class _Leaf:
-    """Hides the parts of one output from `keras.tree`."""
-
-    def __init__(self, content):
-        self.content = content
-
-
-def _describe(structure):
-    return keras.tree.map_structure(lambda x: tuple(x.shape), structure)

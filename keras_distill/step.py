@@ -23,6 +23,7 @@ from keras_distill.backend.keras_compat import in_symbolic_scope
 from keras_distill.backend.keras_compat import infer_outputs
 from keras_distill.backend.keras_compat import lacks_compiled_metrics
 from keras_distill.backend.keras_compat import list_compiled_results
+from keras_distill.backend.keras_compat import resolve_jit_compile
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.backend.keras_compat import sum_additional_losses
 from keras_distill.data.checks import Unlabelled
@@ -39,8 +40,9 @@ from keras_distill.step_check import StepCheck
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import as_targets
+from keras_distill.targets import flatten_like
 from keras_distill.targets import map_outputs
-from keras_distill.teachers.supervision import Supervision
+from keras_distill.teachers.teacher import Supervision
 
 # The entry of a step's logs with the report of its `StepCheck`.
 _REPORT = "soft_target_report"
@@ -117,48 +119,47 @@ class DistillationStep(TrainedModel):
         x, y, sample_weight = _unpack(data)
         if y is None and self.loss is not None and self.alpha < 1:
             raise ValueError(NEEDS_LABELS)
-        inputs, targets = self._find_targets(x)
-        if targets is None:
+        x = self._find_targets(x)
+        if not isinstance(x, WithSoftTargets):
             raise ValueError(
                 "There are no soft targets: pass a `teacher` to the "
                 "`Distiller` (or set `distiller.teacher`), or soft targets "
                 "with the data: `fit(x, y, soft_targets=logits)`. Received: "
                 "teacher=None"
             )
-        if isinstance(targets, CheckedTargets):
-            return WithSoftTargets(inputs, targets), y, sample_weight
-        return self._check.mask(inputs, targets), y, sample_weight
+        if not isinstance(x.soft_targets, CheckedTargets):
+            x = self._check.mask(x.inputs, x.soft_targets)
+        return x, y, sample_weight
 
     def _add_targets_to_test(self, data):
         """Returns the data of a test step, with soft targets if needed."""
         x, y, sample_weight = _unpack(data)
-        if not isinstance(x, WithSoftTargets) and not (
-            self._objective.has_metrics
-        ):
-            return x, y, sample_weight
-        inputs, targets = self._find_targets(x)
-        if targets is None:
-            warnings.warn(
-                "`distillation_metrics` compare the student with its teacher, "
-                "and there is none: set `distiller.teacher`, or pass soft "
-                "targets with the data. The metrics are left out.",
-                stacklevel=2,
-            )
-            return x, y, sample_weight
-        if not isinstance(targets, CheckedTargets):
-            targets = CheckedTargets(targets)
-        return WithSoftTargets(inputs, targets), y, sample_weight
+        if self._objective.has_metrics or isinstance(x, WithSoftTargets):
+            x = self._find_targets(x)
+            if not isinstance(x, WithSoftTargets):
+                warnings.warn(
+                    "`distillation_metrics` compare the student with its "
+                    "teacher, and there is none: set `distiller.teacher`, or "
+                    "pass soft targets with the data. The metrics are left "
+                    "out.",
+                    stacklevel=2,
+                )
+            elif not isinstance(x.soft_targets, CheckedTargets):
+                x = WithSoftTargets(x.inputs, CheckedTargets(x.soft_targets))
+        return x, y, sample_weight
 
     def _find_targets(self, x):
-        """Returns inputs and soft targets, from the data or the teacher."""
-        teacher = self._supervision.teacher
+        """Returns inputs with parsed soft targets, if there are any."""
         if isinstance(x, WithSoftTargets):
             if isinstance(x.soft_targets, CheckedTargets):
                 return x
-            return x.inputs, map_outputs(as_targets, x.soft_targets)
+            targets = map_outputs(as_targets, x.soft_targets)
+            return WithSoftTargets(x.inputs, targets)
+        teacher = self._supervision.teacher
         if teacher is None:
-            return x, None
-        return x, teacher.compute_targets(x, self._objective, self._check)
+            return x
+        targets = teacher.compute_targets(x, self._objective, self._check)
+        return WithSoftTargets(x, targets)
 
     def call(self, inputs, training=None):
         if not isinstance(inputs, WithSoftTargets):
@@ -167,7 +168,9 @@ class DistillationStep(TrainedModel):
         if not isinstance(inputs.soft_targets, CheckedTargets):
             # As in `predict` on the data of a training.
             return result.outputs
-        rows = inputs.soft_targets.rows
+        targets, rows = inputs.soft_targets
+        targets = flatten_like(result.outputs, targets, "soft_targets")
+        result = result._replace(targets=targets)
         return result if rows is None else _mask_gradient(result, rows)
 
     def compute_loss(
@@ -180,11 +183,16 @@ class DistillationStep(TrainedModel):
         values: list = []
         hard_weight = 1.0
         outputs = y_pred.outputs if isinstance(y_pred, Forward) else y_pred
-        if objective.terms is None:
-            self._build_objective(outputs)
+        if (
+            objective.terms is None
+            and makes_variables_in_steps(self)
+            and not in_symbolic_scope()
+        ):
+            # The outputs of the student were unknown until now.
+            objective.build(name_outputs(outputs, self.output_names))
         if isinstance(y_pred, Forward):
             soft, values = objective.compute_soft_loss(
-                x.soft_targets.by_output, y_pred, sample_weight, self._check
+                y_pred, sample_weight, self._check
             )
             if not objective.has_hard_loss:
                 losses.append(soft)
@@ -196,9 +204,11 @@ class DistillationStep(TrainedModel):
                     alpha = ops.where(alpha < 1, 0.0, alpha)
                 losses.append(alpha * soft)
         if y is not None and objective.has_hard_loss:
-            if sample_weight is not None:
-                sample_weight = _copy_weights(sample_weight)
-            hard = compute_hard_loss(self, y, outputs, sample_weight)
+            # In PyTorch, Keras multiplies them with a mask in place.
+            weights = keras.tree.map_structure(
+                lambda x: x if x is None else ops.copy(x), sample_weight
+            )
+            hard = compute_hard_loss(self, y, outputs, weights)
             losses.append(hard_weight * hard)
         if objective.terms is not None and losses:
             objective.tracker.update_state(
@@ -213,9 +223,7 @@ class DistillationStep(TrainedModel):
         if isinstance(y_pred, Forward):
             outputs = y_pred.outputs
             if objective.has_metrics:
-                objective.update_metrics(
-                    x.soft_targets.by_output, y_pred, sample_weight, self._check
-                )
+                objective.update_metrics(y_pred, sample_weight, self._check)
         else:
             absent.update(objective.soft_target_log_names())
             if y is None or not objective.has_hard_loss:
@@ -269,7 +277,7 @@ class DistillationStep(TrainedModel):
             return
         super().make_train_function(force)
         self.train_function = functools.partial(
-            self._run_training, self.train_function, []
+            self._run_compiled, self.train_function, True, []
         )
 
     def make_test_function(self, force=False):
@@ -277,18 +285,14 @@ class DistillationStep(TrainedModel):
             return
         super().make_test_function(force)
         self.test_function = functools.partial(
-            self._run_compiled, self.test_function, []
+            self._run_compiled, self.test_function, False, []
         )
 
-    def _run_training(self, step, variables, *args):
-        """Runs a compiled training step, if its soft targets still hold."""
-        supervision = self._supervision
-        if supervision.cache.in_use or supervision.averages:
-            supervision.check(self._objective)
-        return self._run_compiled(step, variables, *args)
-
-    def _run_compiled(self, step, variables, *args):
+    def _run_compiled(self, step, is_training, variables, *args):
         """Runs a compiled step, and reads the reports of former steps."""
+        supervision = self._supervision
+        if is_training and (supervision.cache.in_use or supervision.averages):
+            supervision.check(self._objective)
         # Before the step: after it, an error would lose the result.
         self._check.read_if_free()
         if call_stateless_step is None:
@@ -329,7 +333,6 @@ class DistillationStep(TrainedModel):
         return_dict=False,
     ):
         """Takes one training step. The arguments are those of `keras.Model`."""
-        self._assert_is_compiled("train_on_batch")
         self._supervision.cache.in_use = False
         if y is not None and lacks_compiled_metrics(self):
             self.train_function = None
@@ -341,7 +344,6 @@ class DistillationStep(TrainedModel):
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Evaluates one batch. The arguments are those of `keras.Model`."""
-        self._assert_is_compiled("test_on_batch")
         if y is not None and lacks_compiled_metrics(self):
             self.test_function = None
         logs = super().test_on_batch(x, y, sample_weight, return_dict)
@@ -365,19 +367,16 @@ class DistillationStep(TrainedModel):
 
     def _configure_steps(self):
         """Adapts `compile` to the present teacher."""
-        if self._jit_is_auto:
-            self.jit_compile = self.resolve_jit_compile()
         teacher = self._supervision.teacher
+        if self._jit_is_auto:
+            # Keras asks only the layers that it tracks.
+            models = [teacher.model] if teacher and teacher.model else []
+            self.jit_compile = resolve_jit_compile(self, models)
         self._check.inspected = set()
         if not ends_linearly(self.student):
             self._check.inspected.add("student")
         if teacher is None or not teacher.ends_linearly():
             self._check.inspected.add("teacher")
-
-    def unpack_batch(self, data):
-        x, y, sample_weight = _unpack(data)
-        inputs = x.inputs if isinstance(x, WithSoftTargets) else x
-        return inputs, y, sample_weight
 
     def is_ready_for_steps(self):
         teacher = self._supervision.teacher
@@ -387,28 +386,16 @@ class DistillationStep(TrainedModel):
             and (teacher is None or teacher.built)
         )
 
-    def prepare_for_steps(self, x):
+    def prepare_for_steps(self, data):
+        x, y, sample_weight = _unpack(data)
+        inputs = x.inputs if isinstance(x, WithSoftTargets) else x
         teacher = self._supervision.teacher
         if teacher is not None:
-            teacher.build(x)
+            teacher.build(inputs)
         if not self._objective.built:
-            outputs = infer_outputs(self.student, x)
+            outputs = infer_outputs(self.student, inputs)
             self._objective.build(name_outputs(outputs, self.output_names))
-
-    def other_models(self):
-        teacher = self._supervision.teacher
-        if teacher is None or teacher.model is None:
-            return []
-        return [teacher.model]
-
-    def _build_objective(self, outputs):
-        """Builds the objective of a student whose outputs were unknown."""
-        if (
-            not self._objective.built
-            and makes_variables_in_steps(self)
-            and not in_symbolic_scope()
-        ):
-            self._objective.build(name_outputs(outputs, self.output_names))
+        return inputs, y, sample_weight
 
 
 def _unpack(data):
@@ -427,14 +414,6 @@ def _count_samples(x):
     """Returns the number of samples in a batch of inputs."""
     # An optional input may be `None`.
     return ops.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
-
-
-def _copy_weights(sample_weight):
-    """Returns copies of weights that a loss of Keras may change."""
-    # Keras multiplies them with a mask in place, in PyTorch.
-    return keras.tree.map_structure(
-        lambda x: x if x is None else ops.copy(x), sample_weight
-    )
 
 
 def _mask_gradient(result, rows):

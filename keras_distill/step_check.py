@@ -15,6 +15,7 @@ from keras_distill.losses.distillation_loss import OTHER_TARGETS
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import flatten_outputs
+from keras_distill.targets import is_float
 from keras_distill.targets import map_outputs
 from keras_distill.targets import mask_rows
 
@@ -201,13 +202,7 @@ def _select(entry):
 
 def _mask_input(x, rows):
     """Returns zeros for the samples where `rows` is False."""
-    if (
-        x is None
-        or not keras.backend.is_float_dtype(
-            keras.backend.standardize_dtype(x.dtype)
-        )
-        or is_sparse(x)
-    ):
+    if x is None or not is_float(x) or is_sparse(x):
         # Only floating point numbers can be NaN.
         return x
     return mask_rows(ops.convert_to_tensor(x), rows)

@@ -7,7 +7,8 @@ named tuples, which every backend and data pipeline can slice, stack and pass
 into a compiled step.
 """
 
-import collections
+import abc
+import inspect
 import typing
 
 import keras
@@ -48,10 +49,9 @@ class WithSoftTargets(typing.NamedTuple):
     soft_targets: typing.Any
 
 
-class Targets:
+class Targets(abc.ABC):
     """Soft targets of one output. By default, the logits of all classes."""
 
-    __slots__ = ()
     logits: typing.Any
     _replace: typing.Callable
 
@@ -64,7 +64,7 @@ class Targets:
         if dtype is None:
             return self
         return keras.tree.map_structure(
-            lambda x: ops.cast(x, dtype) if _is_float(x) else x, self
+            lambda x: ops.cast(x, dtype) if is_float(x) else x, self
         )
 
     def check(self, student_shape: tuple, axis: int) -> None:
@@ -100,16 +100,27 @@ class Targets:
         return self._replace(logits=mask_rows(self.logits, rows))
 
 
-class DenseTargets(Targets, collections.namedtuple("DenseTargets", "logits")):
+def _register(cls: typing.Any) -> typing.Any:
+    """Makes a named tuple a subclass of `Targets`, with its methods."""
+    # PyTorch 2.6 does not recognize a named tuple that has a base class.
+    for name, method in inspect.getmembers(Targets, inspect.isfunction):
+        if name not in vars(cls):
+            setattr(cls, name, method)
+    return Targets.register(cls)
+
+
+@_register
+class DenseTargets(typing.NamedTuple):
     """The logits of all classes, of shape `(batch, ..., classes)`."""
 
-    __slots__ = ()
+    logits: typing.Any
 
 
-class OutputTargets(Targets, collections.namedtuple("OutputTargets", "logits")):
+@_register
+class OutputTargets(typing.NamedTuple):
     """Outputs of a teacher: logits or probabilities, which the loss knows."""
 
-    __slots__ = ()
+    logits: typing.Any
 
     def raw_outputs(self):
         return self.logits
@@ -118,12 +129,12 @@ class OutputTargets(Targets, collections.namedtuple("OutputTargets", "logits")):
         logits = self.logits
         if not from_logits:
             logits = to_logits(logits, log_zero)
-        return DenseTargets(logits).to_logits(True, log_zero, dtype)
+        dense: typing.Any = DenseTargets(logits)
+        return dense.to_logits(True, log_zero, dtype)
 
 
-class EnsembleTargets(
-    Targets, collections.namedtuple("EnsembleTargets", "logits temperatures")
-):
+@_register
+class EnsembleTargets(typing.NamedTuple):
     """Logits of a mean of probabilities, which hold at one temperature only.
 
     Args:
@@ -131,7 +142,8 @@ class EnsembleTargets(
         temperatures: Float tensor of shape `(batch, 1)`: the temperature.
     """
 
-    __slots__ = ()
+    logits: typing.Any
+    temperatures: typing.Any
 
     def hold_at(self, temperature, num_classes):
         # A loss without a temperature needs the mean at 1.
@@ -139,12 +151,8 @@ class EnsembleTargets(
         return ops.all(_are_equal(self.temperatures, temperature))
 
 
-class TopKTargets(
-    Targets,
-    collections.namedtuple(
-        "TopKTargets", "logits classes rest temperatures num_classes"
-    ),
-):
+@_register
+class TopKTargets(typing.NamedTuple):
     """The k largest of a teacher's logits, and the mass of all other classes.
 
     With `v` the logits less the largest one, `K` the k classes, and `rest` for
@@ -192,7 +200,11 @@ class TopKTargets(
             classes. The same for all samples.
     """
 
-    __slots__ = ()
+    logits: typing.Any
+    classes: typing.Any
+    rest: typing.Any
+    temperatures: typing.Any
+    num_classes: typing.Any
 
     def check(self, student_shape, axis):
         shape = tuple(self.logits.shape)
@@ -257,16 +269,11 @@ class TopKTargets(
 
 
 class CheckedTargets(typing.NamedTuple):
-    """Soft targets that are parsed and contain no NaN and no infinity.
+    """Soft targets that are parsed and contain no NaN and no infinity."""
 
-    Args:
-        by_output: The `Targets` of each output, in the structure of the
-            outputs.
-        rows: Boolean tensor of shape `(batch,)`: the samples to train on.
-            `None` means all samples.
-    """
-
+    # The `Targets` of each output, in the structure of the outputs.
     by_output: typing.Any
+    # Boolean tensor: the samples to train on. `None` means all samples.
     rows: typing.Any = None
 
 
@@ -277,14 +284,6 @@ def soften(logits, temperature, axis=-1):
     subtracted before the division. The difference of two large logits is exact,
     while the difference of two rounded quotients is not: with logits of 1e4 it
     loses four digits in float32.
-
-    Args:
-        logits: Float tensor.
-        temperature: Positive number or scalar tensor.
-        axis: Axis of the classes. Defaults to `-1`.
-
-    Returns:
-        Tensor of the same shape. The largest value of each row is 0.
     """
     logits = ops.convert_to_tensor(logits)
     largest = ops.max(logits, axis=axis, keepdims=True)
@@ -311,47 +310,61 @@ def as_targets(soft_targets):
     """Returns the soft targets of one output as `Targets`."""
     if isinstance(soft_targets, Targets):
         return soft_targets
-    return OutputTargets(_to_float_tensor(soft_targets))
-
-
-def map_outputs(function, soft_targets):
-    """Calls a function with the soft targets of each output."""
-    if isinstance(soft_targets, Targets):
-        return function(soft_targets)
-
-    def visit(node):
-        is_output = isinstance(node, Targets) or not keras.tree.is_nested(node)
-        return function(node) if is_output else None
-
-    return keras.tree.traverse(visit, soft_targets)
-
-
-def flatten_outputs(soft_targets) -> list:
-    """Lists the soft targets of each output, in flat order."""
-    if isinstance(soft_targets, Targets):
-        return [soft_targets]
-    flat: list = []
-
-    def add(target):
-        flat.append(target)
-        return 0
-
-    map_outputs(add, soft_targets)
-    return flat
-
-
-def _to_float_tensor(outputs):
-    outputs = ops.convert_to_tensor(outputs)
-    dtype = keras.backend.standardize_dtype(outputs.dtype)
-    if not keras.backend.is_float_dtype(dtype):
+    outputs = ops.convert_to_tensor(soft_targets)
+    if not is_float(outputs):
         raise ValueError(
-            "Expected floating point logits as soft targets. "
-            f"Received: dtype={dtype}. Are these labels or class ids?"
+            "Expected floating point logits as soft targets. Received: dtype="
+            f"{keras.backend.standardize_dtype(outputs.dtype)}. Are these "
+            "labels or class ids?"
         )
-    return outputs
+    return OutputTargets(outputs)
 
 
-def _is_float(x) -> bool:
+def is_one_output(structure) -> bool:
+    """Whether a structure is what belongs to one output."""
+    return isinstance(structure, Targets) or not keras.tree.is_nested(structure)
+
+
+def map_outputs(function, structure):
+    """Calls a function with the part of a structure for each output."""
+    if isinstance(structure, Targets):
+        return function(structure)
+    return keras.tree.traverse(
+        lambda node: function(node) if is_one_output(node) else None, structure
+    )
+
+
+def flatten_outputs(structure) -> list:
+    """Lists the part of a structure for each output, in flat order."""
+    if isinstance(structure, Targets):
+        return [structure]
+    # `keras.tree` does not look into functions.
+    hidden = map_outputs(lambda part: lambda: part, structure)
+    return [part() for part in keras.tree.flatten(hidden)]
+
+
+def flatten_like(outputs, structure, name: str) -> list:
+    """Returns the parts of a structure in the flat order of the outputs."""
+    if not keras.tree.is_nested(outputs) and is_one_output(structure):
+        return [structure]
+    # `keras.tree` does not look into functions.
+    hidden = map_outputs(lambda part: lambda: part, structure)
+    received = keras.tree.flatten_with_path(hidden)
+    expected = keras.tree.flatten_with_path(outputs)
+    if [path for path, _ in expected] != [path for path, _ in received]:
+        raise ValueError(
+            f"Expected `{name}` to have the structure of the outputs, "
+            f"{_describe(outputs)}. Received: {_describe(structure)}"
+        )
+    return [part() for _, part in received]
+
+
+def _describe(structure):
+    return keras.tree.map_structure(lambda x: tuple(x.shape), structure)
+
+
+def is_float(x) -> bool:
+    """Whether a tensor has floating point numbers."""
     return keras.backend.is_float_dtype(
         keras.backend.standardize_dtype(x.dtype)
     )
@@ -364,7 +377,11 @@ def _are_equal(temperatures, temperature):
 
 def _are_finite(x):
     """Returns a boolean tensor of shape `(batch,)`."""
-    return ops.all(ops.isfinite(x), axis=tuple(range(1, len(x.shape))))
+    finite = ops.isfinite(x)
+    # In PyTorch, Keras 3.14 cannot reduce several axes at once.
+    for axis in reversed(range(1, len(x.shape))):
+        finite = ops.all(finite, axis=axis)
+    return finite
 
 
 def mask_rows(x, rows):

@@ -1,5 +1,6 @@
 """Every bad call gets an error that names what is wrong, before any harm."""
 
+import importlib.metadata
 import re
 
 import keras
@@ -231,7 +232,7 @@ BAD_CALLS = {
     ),
     "other_class_count": (
         lambda: Distiller(student=model(3), teacher=model(4)),
-        r"same number of classes.*teacher \(None, 4\), student \(None, 3\)",
+        r"teacher and student.*number of classes.*\(None, 4\).*\(None, 3\)",
     ),
     "other_class_count_in_a_list": (
         lambda: Distiller(student=model(3), teacher=[model(3), model(4)]),
@@ -243,7 +244,7 @@ BAD_CALLS = {
     ),
     "other_number_of_outputs": (
         lambda: Distiller(student=model(), teacher=two_outputs()),
-        r"as many outputs.*teacher with 2, student with 1",
+        r"teacher and student.*\[.*, .*\(None, 3\)\] and \[\(None, 3\)\]",
     ),
     "outputs_of_other_structure": (
         lambda: distill(
@@ -483,10 +484,6 @@ BAD_CALLS = {
 }
 
 
-def test_there_are_at_least_forty():
-    assert len(BAD_CALLS) >= 40
-
-
 @pytest.mark.parametrize("name", BAD_CALLS)
 def test_bad_call(name):
     call, message = BAD_CALLS[name]
@@ -570,8 +567,8 @@ def test_not_finite_inputs_do_not_reach_batch_normalisation(
 
 
 @pytest.mark.compiled
-def test_no_callback_takes_an_epoch_that_failed_for_done():
-    """Also where a step can not stop, and the last one was it."""
+def test_failed_epoch_does_not_call_on_epoch_end():
+    """Also if the bad batch is the last batch of the epoch."""
     x = np.concatenate([X] * 3)
     x[-1, 0] = np.nan
     begun, ended = [], []
@@ -619,7 +616,8 @@ def test_other_failures_are_passed_on():
 
 
 def test_version():
-    assert keras_distill.__version__ == "0.1.0"
+    version = importlib.metadata.version("keras-distill")
+    assert keras_distill.__version__ == version
 
 
 def store_like():
@@ -699,7 +697,7 @@ def test_arguments_in_the_wrong_place(data, make_model, call, message):
         np.testing.assert_array_equal(now, then)
 
 
-def test_the_temperature_is_the_losss(make_model):
+def test_setting_temperature_on_distiller_raises(make_model):
     distiller = keras_distill.Distiller(student=make_model())
     with pytest.raises(AttributeError, match=r"distillation_loss\.temperature"):
         distiller.temperature = 2.0

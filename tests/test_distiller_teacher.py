@@ -213,7 +213,7 @@ def test_teacher_with_another_input_pipeline(data, make_model):
     )
 
 
-def test_each_takes_its_own_of_several_inputs(data):
+def test_models_select_different_inputs(data):
     x, _ = data
     inputs = {"small": x[:, :2], "large": x}
 

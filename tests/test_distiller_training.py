@@ -562,7 +562,7 @@ def test_a_student_with_temperature_softmax(data, make_model):
     assert_same_weights(student, by_hand)
 
 
-def test_probabilities_that_can_not_be_recognised(data, make_model):
+def test_unrecognized_softmax(data, make_model):
     x, _ = data
     student, teacher = make_model("softmax", seed=1), make_model(seed=5)
     by_hand = reference.LinearStudent(

@@ -276,7 +276,7 @@ def test_data_parallel(workers, devices, steps_per_execution):
 
 
 @pytest.mark.backend("jax", reason="keras.distribution needs JAX")
-def test_what_one_process_is_given_stops_both():
+def test_nan_in_one_process_stops_all_processes():
     """Neither waits for the other, and both say why."""
     processes = start(2, "--nan-for", 1, stderr=subprocess.PIPE)
     try:

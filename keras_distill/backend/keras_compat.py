@@ -176,48 +176,31 @@ def get_strategy(model):
     return model._distribute_strategy
 
 
+def resolve_jit_compile(model, other_models: list) -> bool:
+    """Returns what `jit_compile="auto"` means for models in one step."""
+    return model._resolve_auto_jit_compile() and all(
+        map(model_supports_jit, other_models)
+    )
+
+
 class StepModel(keras.Model):
-    """A `keras.Model` with public hooks for private methods of Keras."""
+    """A `keras.Model` with public hooks for a private method of Keras.
 
-    def is_ready_for_steps(self) -> bool:
-        """Whether a step can run without creating variables."""
-        raise NotImplementedError
-
-    def prepare_for_steps(self, x) -> None:
-        """Creates the variables that Keras does not create."""
-        raise NotImplementedError
-
-    def other_models(self) -> list:
-        """Lists models that run in a step and that Keras does not track."""
-        raise NotImplementedError
+    `is_ready_for_steps` returns whether a step can run without creating
+    variables. Otherwise `prepare_for_steps` creates those that Keras does not
+    create, and returns the first batch as Keras knows it.
+    """
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         compiled = (self._compile_loss, self._compile_metrics)
-        if self.is_ready_for_steps() and all(
-            part is None or part.built for part in compiled
+        # Peeking consumes a batch from a one-shot iterator.
+        if not self.is_ready_for_steps() or any(
+            part is not None and not part.built for part in compiled
         ):
-            # Peeking consumes a batch from a one-shot iterator.
-            super()._symbolic_build(iterator=iterator, data_batch=data_batch)
-            return
-        if data_batch is None:
-            data_batch = first_batch(iterator)
-        x, y, sample_weight = self.unpack_batch(data_batch)
-        super()._symbolic_build(data_batch=(x, y, sample_weight))
-        self.prepare_for_steps(x)
-
-    def unpack_batch(self, data):
-        """Returns inputs, labels and sample weights without soft targets."""
-        raise NotImplementedError
-
-    def _resolve_auto_jit_compile(self):
-        # Keras asks the layers that it tracks.
-        return super()._resolve_auto_jit_compile() and all(
-            map(model_supports_jit, self.other_models())
-        )
-
-    def resolve_jit_compile(self) -> bool:
-        """Returns what `jit_compile="auto"` means for the present models."""
-        return self._resolve_auto_jit_compile()
+            if data_batch is None:
+                data_batch = first_batch(iterator)
+            data_batch = self.prepare_for_steps(data_batch)
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
 
 if keras.backend.backend() == "tensorflow":

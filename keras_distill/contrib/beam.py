@@ -21,15 +21,12 @@ except ImportError as error:
         "`pip install 'keras-distill[beam]'`."
     ) from error
 
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
 from keras_distill.data.elements import to_floatx
+from keras_distill.store import encoder
 from keras_distill.store import shards
-from keras_distill.store.encoder import BATCH_SIZE
-from keras_distill.store.encoder import Storage
-from keras_distill.store.encoder import TargetEncoder
 from keras_distill.store.example_fingerprints import fingerprint_tensors
 from keras_distill.store.records import RecordFormat
 from keras_distill.validation import check_integer
@@ -44,21 +41,14 @@ class WriteToSoftTargetStore(beam.PTransform):
 
     It does the same as `SoftTargetStore.create`, on all runners of Beam:
     Dataflow, Flink, Spark, or the processes of one machine. The same examples
-    in the same batches give the same files.
+    in the same batches give the same files. Only `create` has `views` and
+    `augment`, and can resume after a crash.
 
-    A collection has no order, so each example comes with its number. The number
-    is the position of the example in the dataset that you pass to
-    `SoftTargetStore.attach`.
+    A collection has no order, so each example comes with its number, which is
+    its position in the dataset that you pass to `SoftTargetStore.attach`.
 
-    All workers label batches, in any order. Each worker process loads one
-    teacher. The records are then grouped into shards. A worker holds the inputs
-    of one batch or the records of one shard in memory. A shard has at most
-    64 MiB, unless you set `examples_per_shard`. An incomplete store has no
-    manifest, and you can run the pipeline again.
-
-    The examples are labelled without augmentation. Only
-    `SoftTargetStore.create` has `views` and `augment`, and can resume after a
-    crash.
+    A worker holds one teacher, and one batch or one shard in memory. An
+    incomplete store has no manifest, and you can run the pipeline again.
 
     Example:
 
@@ -79,10 +69,8 @@ class WriteToSoftTargetStore(beam.PTransform):
     ```
 
     Args:
-        path: Folder of the store. Beam writes to a folder that all workers
-            share, or to a cloud, such as `"gs://bucket/soft_targets"`. The
-            machine that trains reads the store from one of its own folders, or
-            from a mounted folder.
+        path: Folder of the store that all workers share, or a cloud, such as
+            `"gs://bucket/soft_targets"`. For the training, copy or mount it.
         teacher: Path of a `.keras` file that all workers can read, or a
             function without arguments that returns the teacher, as in
             `Distiller`. Each worker process calls it once.
@@ -91,8 +79,7 @@ class WriteToSoftTargetStore(beam.PTransform):
         temperatures: As in `SoftTargetStore.create`.
         from_logits: As in `SoftTargetStore.create`.
         batch_size: Batch size of the teacher. Defaults to 256.
-        examples_per_shard: Number of examples in a file. Defaults to `None`,
-            which means 16,384 examples or 64 MiB.
+        examples_per_shard: As in `SoftTargetStore.create`.
 
     Returns:
         A `PCollection` with one element, the path, once the store is complete.
@@ -101,11 +88,10 @@ class WriteToSoftTargetStore(beam.PTransform):
 
     Raises:
         ImportError: If Apache Beam or TensorFlow is not installed.
-        ValueError: If an argument is not of the kind above, or the folder
-            contains a store. While the pipeline runs, if a number is missing or
-            comes twice, if soft targets cannot be stored, or if workers have
-            different teachers. Teachers that are plain functions cannot be
-            compared.
+        ValueError: If an argument is invalid, or the folder contains a store.
+            While the pipeline runs, if a number is missing or comes twice, soft
+            targets cannot be stored, or workers have different teachers. Plain
+            functions cannot be compared.
     """
 
     def __init__(
@@ -116,13 +102,13 @@ class WriteToSoftTargetStore(beam.PTransform):
         dtype="float16",
         temperatures=None,
         from_logits=True,
-        batch_size=BATCH_SIZE,
+        batch_size=encoder.BATCH_SIZE,
         examples_per_shard=None,
     ):
         super().__init__()
         self._batch_size = check_integer("batch_size", batch_size, low=1)
         self._path = _check_path(path)
-        storage = Storage(
+        storage = encoder.Storage(
             top_k, dtype, temperatures, from_logits, examples_per_shard
         )
         self._encode_batch = _EncodeBatch(
@@ -182,15 +168,13 @@ class _EncodeBatch(beam.DoFn):
 
     def _load_encoder(self):
         if callable(self._teacher):
-            return TargetEncoder(self._teacher(), self._storage)
+            return encoder.TargetEncoder(self._teacher(), self._storage)
         with tempfile.TemporaryDirectory() as folder:
             local = pathlib.Path(folder, "teacher.keras")
-            with FileSystems.open(
-                self._teacher, compression_type=CompressionTypes.UNCOMPRESSED
-            ) as file:
+            with FileSystems.open(self._teacher) as file:
                 local.write_bytes(file.read())
             teacher = keras.saving.load_model(local, compile=False)
-        return TargetEncoder(teacher, self._storage)
+        return encoder.TargetEncoder(teacher, self._storage)
 
     def process(self, batch):
         """Yields the first part of the manifest, and parts of shards."""
@@ -308,9 +292,7 @@ def _copy(local, path) -> None:
     target = FileSystems.join(path, local.name)
     # Beam may start a second worker while the first one still writes.
     temporary = FileSystems.join(path, f".{local.name}.{uuid.uuid4().hex}")
-    with FileSystems.create(
-        temporary, compression_type=CompressionTypes.UNCOMPRESSED
-    ) as file:
+    with FileSystems.create(temporary) as file:
         file.write(local.read_bytes())
     FileSystems.rename([temporary], [target])
 

@@ -14,14 +14,7 @@ _BATCH_SIZE = 128
 
 
 def to_batches(data, batch_size=None, default_batch_size=_BATCH_SIZE):
-    """Returns an iterable of batches, and their number or `None`.
-
-    Args:
-        data: Arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, or a
-            generator of batches.
-        batch_size: Integer for arrays and datasets of single examples.
-        default_batch_size: The batch size of arrays without `batch_size`.
-    """
+    """Returns an iterable of batches, and their number or `None`."""
     if USES_TF_DATA or is_tf_dataset(data):
         from keras_distill.data import pipelines
 

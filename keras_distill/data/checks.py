@@ -119,10 +119,17 @@ def check_validation(
 ) -> None:
     """Raises before the training if a validation has nothing to evaluate."""
     if validation_data is not None:
-        x, y = _find_parts(validation_data)
+        # A `tf.data.Dataset` knows the structure of a batch.
+        batch = getattr(validation_data, "element_spec", validation_data)
+        is_known = isinstance(batch, tuple) or can_convert_arrays(batch)
+        if isinstance(batch, WithSoftTargets) or (
+            batch is validation_data and not is_known
+        ):
+            return
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     elif not validation_split:
         return
-    if y is _UNKNOWN or isinstance(x, WithSoftTargets):
+    if isinstance(x, WithSoftTargets):
         return
     check_not_packed(y)
     if y is None or isinstance(y, Unlabelled):
@@ -137,22 +144,6 @@ def check_validation(
             "`distillation_metrics` to `compile`, or no validation to `fit`. "
             "Received: loss=None"
         )
-
-
-_UNKNOWN = object()
-
-
-def _find_parts(data):
-    """Returns the inputs and labels of a batch, if they can be known."""
-    # A `tf.data.Dataset` knows the structure of a batch.
-    batch = getattr(data, "element_spec", data)
-    if isinstance(batch, WithSoftTargets):
-        return batch, None
-    if isinstance(batch, tuple):
-        return batch[0], batch[1] if len(batch) > 1 else None
-    if batch is not data or can_convert_arrays(batch):
-        return batch, None
-    return _UNKNOWN, _UNKNOWN
 
 
 def check_hard_loss(loss, metrics, student) -> None:

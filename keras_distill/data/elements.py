@@ -58,11 +58,7 @@ def is_endless(data) -> bool:
 
 
 def describe_inputs(x, batched: bool) -> list[dict]:
-    """Returns shape (or `None`) and dtype of each input, for JSON.
-
-    `x` contains arrays, tensors or their specs. `batched` tells whether they
-    have the axis of a batch, which does not count.
-    """
+    """Returns shape (or `None`) and dtype of each example, for JSON."""
     return [
         {
             "shape": None

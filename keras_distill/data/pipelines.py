@@ -16,18 +16,14 @@ from keras_distill.data.elements import to_tuple
 
 
 class Examples(typing.NamedTuple):
-    """A transfer set as a pipeline of elements in the form of `to_tuple`.
-
-    Args:
-        dataset: `tf.data.Dataset`.
-        batched: Whether the elements are batches.
-        batch_size: Size of the batches to make of single examples, or `None`.
-        length: Number of elements, or `None` if it is unknown.
-    """
+    """A transfer set as a pipeline of elements in the form of `to_tuple`."""
 
     dataset: typing.Any
+    # Whether the elements are batches.
     batched: bool
+    # Size of the batches to make of single examples.
     batch_size: int | None
+    # Number of elements, if it is known.
     length: int | None
 
     def in_batches(self, batch_size):
@@ -38,19 +34,11 @@ class Examples(typing.NamedTuple):
 def to_examples(
     data, batch_size, ranks, augment=None, default_batch_size=FIT_BATCH_SIZE
 ) -> Examples:
-    """Converts data to `Examples`.
-
-    Args:
-        data: As in `SoftTargetStore.create`.
-        batch_size: Integer for single examples, or `None`.
-        ranks: Ranks of the inputs of a batch, in flat order. If `None`, a
-            dataset has batches, unless `batch_size` or `augment` is given.
-        augment: As in `SoftTargetStore.create`.
-        default_batch_size: The batch size of arrays without `batch_size`.
-    """
+    """Converts what `SoftTargetStore.create` accepts to `Examples`."""
     batched, default = True, None
     if isinstance(data, tf.data.Dataset):
         dataset = _as_tuples(data)
+        # Without the ranks of a batch, these arguments tell.
         batched = _are_batches(
             dataset, ranks, batch_size is None and augment is None
         )

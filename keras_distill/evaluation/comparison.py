@@ -1,20 +1,16 @@
 """`compare`: errors, agreement with the teacher and cost in one table."""
 
+import json
 import typing
 
 import numpy as np
 
+from keras_distill import inference
 from keras_distill.data.batches import to_batches
 from keras_distill.evaluation import cost
+from keras_distill.evaluation import tables
 from keras_distill.evaluation.scores import Scores
 from keras_distill.evaluation.scores import score_batches
-from keras_distill.evaluation.tables import COST_COLUMNS
-from keras_distill.evaluation.tables import SCORE_COLUMNS
-from keras_distill.evaluation.tables import Table
-from keras_distill.evaluation.tables import format_interval
-from keras_distill.inference import compile_logits
-from keras_distill.inference import depends_on_temperature
-from keras_distill.inference import show_progress
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_positive
 
@@ -23,10 +19,8 @@ class ModelReport(typing.NamedTuple):
     """The results of `compare` for one model.
 
     Args:
-        parameters: Number of weights, or `None` if the model is not a Keras
-            model.
-        bytes: Size of the weights in memory, or `None` if the model is not a
-            Keras model.
+        parameters: Number of weights, or `None` for a function.
+        bytes: Size of the weights in memory, or `None` for a function.
         macs: Number of MACs (multiply-accumulate operations) for one example,
             or `None` if a loop hides them.
         errors: Number of examples for which the most likely class is not the
@@ -34,10 +28,10 @@ class ModelReport(typing.NamedTuple):
         accuracy: Share of the examples that the model gets right.
         accuracy_interval: Lower and upper end of the 95 % confidence interval
             of the accuracy (Wilson, 1927).
-        teacher_agreement: Share of the examples in which the model and the
-            teacher have the same most likely class, or `None` for the teacher.
-        teacher_kl_divergence: Mean KL divergence from the teacher's
-            probabilities in nats, or `None` for the teacher.
+        teacher_agreement: Result of the metric `TeacherAgreement`, or `None`
+            for the teacher.
+        teacher_kl_divergence: Result of the metric `TeacherKLDivergence`, or
+            `None` for the teacher.
         expected_calibration_error: Result of the metric
             `ExpectedCalibrationError`.
         latency: Dict from batch size to the median time of one call in
@@ -72,7 +66,7 @@ class McNemarTest(typing.NamedTuple):
     p_value: float
 
 
-class Comparison(Table):
+class Comparison(tables.Table):
     """The result of `compare`. Print it to see a table.
 
     Args:
@@ -97,8 +91,7 @@ class Comparison(Table):
 
         The test looks only at the examples that exactly one of the two models
         gets right. If both models are equally good, each of them gets half of
-        these examples right on average (McNemar, 1947, "Note on the sampling
-        error of the difference between correlated proportions or percentages").
+        these examples right on average (McNemar, 1947).
 
         Example:
 
@@ -114,7 +107,7 @@ class Comparison(Table):
             second: Name of another model.
 
         Returns:
-            `McNemarTest`: counts and the exact, two-sided p-value.
+            `McNemarTest`.
 
         Raises:
             ValueError: If there is no model with this name.
@@ -134,31 +127,20 @@ class Comparison(Table):
         return McNemarTest(only_first, only_second, float(p_value))
 
     def to_dict(self):
-        """Converts the results for JSON.
-
-        Returns:
-            Dict from the name of each model to the fields of its
-            `ModelReport`.
-        """
-        return {
-            str(name): {
-                **model._asdict(),
-                "accuracy_interval": list(model.accuracy_interval),
-                "latency": {
-                    str(size): ms for size, ms in model.latency.items()
-                },
-            }
-            for name, model in self.models.items()
+        """Returns a dict from names to fields of `ModelReport`, for JSON."""
+        reports = {
+            str(name): model._asdict() for name, model in self.models.items()
         }
+        # The keys become strings, and tuples become lists.
+        return json.loads(json.dumps(reports))
 
     def to_dataframe(self):
         """Converts the results for pandas.
 
         Returns:
-            `pandas.DataFrame` with one row for each model. The columns are the
-            fields of `ModelReport`. There is one column for each batch size,
-            for example `"latency_128"`, and for each end of the interval,
-            `"accuracy_lower"` and `"accuracy_upper"`.
+            `pandas.DataFrame` with one row for each model, and one column for
+            each field of `ModelReport`, each batch size (`"latency_128"`), and
+            each end of the interval (`"accuracy_lower"`, `"accuracy_upper"`).
 
         Raises:
             ImportError: If pandas is not installed.
@@ -170,26 +152,19 @@ class Comparison(Table):
                 "`to_dataframe` needs pandas: "
                 "`pip install 'keras-distill[reports]'`"
             ) from None
-        rows = [model._asdict() for model in self.models.values()]
-        for row in rows:
-            interval = row.pop("accuracy_interval")
-            row["accuracy_lower"], row["accuracy_upper"] = interval
-            for size, milliseconds in row.pop("latency").items():
-                row[f"latency_{size}"] = milliseconds
-        return pd.DataFrame(rows, index=list(self.models))
+        rows = pd.json_normalize(list(self.to_dict().values()), sep="_")
+        ends = ["accuracy_lower", "accuracy_upper"]
+        rows[ends] = rows.pop("accuracy_interval").to_list()
+        return rows.set_index(pd.Index(self.models))
 
     def plot(self, ax=None):
         """Plots the accuracy of each model against its size.
 
         Args:
-            ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes
-                of a new figure.
+            ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
         Returns:
             The `matplotlib.figure.Figure`.
-
-        Raises:
-            ImportError: If matplotlib is not installed.
         """
         from keras_distill import plots
 
@@ -198,13 +173,16 @@ class Comparison(Table):
     def _format_columns(self):
         models = list(self.models.values())
         columns = {}
-        for heading, field, form in (*COST_COLUMNS, *SCORE_COLUMNS):
+        for heading, field, form in (
+            *tables.COST_COLUMNS,
+            *tables.SCORE_COLUMNS,
+        ):
             values = [getattr(model, field) for model in models]
             cells = ["" if value is None else form(value) for value in values]
             if field == "accuracy":
                 heading += " [95 %]"
                 cells = [
-                    f"{cell} {format_interval(model.accuracy_interval)}"
+                    f"{cell} {tables.format_interval(model.accuracy_interval)}"
                     for cell, model in zip(cells, models, strict=True)
                 ]
             columns[heading.format(examples=self.examples)] = cells
@@ -251,22 +229,19 @@ def compare(
         data: The test set: a tuple of arrays `(x, y)`, or a dataset or
             generator of batches `(x, y)`. Labels are class ids or one-hot.
         teacher: Name of the model to compare the other models with. Defaults
-            to `None`: the model named "teacher" in upper or lower case, or no
-            teacher if there is no such model.
+            to `None`: the model named "teacher" in upper or lower case, if any.
         temperature: Positive float. Temperature of the KL divergence from the
             teacher. Defaults to `1.0`.
         num_bins: Integer. Number of bins of the calibration error. Defaults
             to `15`.
-        batch_size: Integer, for arrays and for datasets without batches.
-            Defaults to `None`: 128 for arrays.
+        batch_size: Integer, for arrays (default: 128) and single examples.
         latency_batch_sizes: Batch size or tuple of batch sizes at which to
             measure the latency, which is the median time of up to 100 calls.
-            The models take turns. An empty tuple skips the measurement.
-            Defaults to `(1, 128)`.
+            An empty tuple skips the measurement. Defaults to `(1, 128)`.
         from_logits: Whether the models return logits (`True`, the default) or
-            probabilities. Applies only to models in which no softmax is found.
-        ignore_class: Integer. Examples with this label do not count, for
-            example -1. Defaults to `None`: all examples count.
+            probabilities. Not used if a softmax at the end is recognized.
+        ignore_class: Integer. Examples with this label do not count. Defaults
+            to `None`: all examples count.
         verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.evaluate`.
 
     Returns:
@@ -291,15 +266,15 @@ def compare(
     if ignore_class is not None:
         check_integer("ignore_class", ignore_class)
     functions = {
-        name: compile_logits(model, from_logits)
+        name: inference.compile_logits(model, from_logits)
         for name, model in models.items()
     }
     scored_functions = functions | {
-        name: compile_logits(model, from_logits, (None, temperature))
+        name: inference.compile_logits(model, from_logits, (None, temperature))
         for name, model in models.items()
         if temperature != 1
         and teacher is not None
-        and depends_on_temperature(model)
+        and inference.depends_on_temperature(model)
     }
     scores = {
         name: Scores(temperature, num_bins, teacher not in (None, name))
@@ -309,7 +284,7 @@ def compare(
     inputs = score_batches(
         scores,
         scored_functions,
-        show_progress(batches, length, verbose),
+        inference.show_progress(batches, length, verbose),
         teacher,
         ignore_class,
     )

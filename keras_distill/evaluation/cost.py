@@ -1,7 +1,6 @@
 """The cost of a model: parameters, bytes, MACs and latency."""
 
 import math
-import re
 import time
 
 import keras
@@ -29,7 +28,7 @@ def count_bytes(model) -> int | None:
     if not _has_known_weights(model):
         return None
     return sum(
-        math.prod(weight.shape) * _count_bits(weight.dtype) // 8
+        math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
         for weight in model.weights
     )
 
@@ -81,9 +80,3 @@ def _has_known_weights(model) -> bool:
 def _run(function, batch) -> None:
     # Reading the result waits until the device has computed it.
     ops.convert_to_numpy(keras.tree.flatten(function(batch))[0])
-
-
-def _count_bits(dtype: str) -> int:
-    """Returns 8 for "float8_e4m3fn" and for "bool"."""
-    match = re.search(r"\d+", dtype)
-    return int(match[0]) if match else 8

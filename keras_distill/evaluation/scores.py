@@ -78,9 +78,7 @@ def score_batches(
         logits = {name: output[0] for name, output in outputs.items()}
         if first_inputs is None:
             first_inputs = keras.tree.map_structure(ops.convert_to_numpy, x)
-            _check_logits(
-                {name: served for name, (served, *_) in logits.items()}
-            )
+            _check_logits({name: z[0] for name, z in logits.items()})
         example_logits = next(iter(logits.values()))[0]
         labels = ops.convert_to_numpy(to_class_ids(y, example_logits))
         masks = [mask for _, mask in outputs.values() if mask is not None]
@@ -95,7 +93,13 @@ def score_batches(
                 name: [ops.convert_to_numpy(z)[counted] for z in model_logits]
                 for name, model_logits in logits.items()
             }
-        _check_labels(labels, example_logits.shape[-1])
+        classes = example_logits.shape[-1]
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if outside.size:
+            raise ValueError(
+                f"Expected labels from 0 to {classes - 1}. Received: "
+                f"a label of {outside.flat[0]}"
+            )
         for name, model_scores in scores.items():
             model_scores.update(labels, logits[name], logits.get(teacher))
     return first_inputs
@@ -119,15 +123,6 @@ def _unpack(batch) -> tuple:
             "example counts once. Received: data with sample weights"
         )
     return x, y
-
-
-def _check_labels(labels, classes) -> None:
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if outside.size:
-        raise ValueError(
-            f"Expected labels from 0 to {classes - 1}. Received: "
-            f"a label of {outside.flat[0]}"
-        )
 
 
 def _check_logits(logits) -> None:

@@ -1,12 +1,10 @@
 """`summarize`: medians and ranges of comparisons over several seeds."""
 
+from keras_distill.evaluation import tables
 from keras_distill.evaluation.comparison import Comparison
-from keras_distill.evaluation.tables import SCORE_COLUMNS
-from keras_distill.evaluation.tables import Table
-from keras_distill.evaluation.tables import format_range
 
 
-class ComparisonSummary(Table):
+class ComparisonSummary(tables.Table):
     """The result of `summarize`. Print it to see a table.
 
     Args:
@@ -20,20 +18,15 @@ class ComparisonSummary(Table):
         self.examples = examples
 
     def to_dict(self):
-        """Converts the values for JSON.
-
-        Returns:
-            Dict from the name of each model to a dict, which maps fields of
-            `ModelReport` to a list with one value for each seed.
-        """
+        """Returns `values` for JSON, with names that are strings."""
         return {str(name): fields for name, fields in self.values.items()}
 
     def _format_columns(self):
         columns = {}
-        for heading, field, form in SCORE_COLUMNS:
+        for heading, field, form in tables.SCORE_COLUMNS:
             seeds = [fields[field] for fields in self.values.values()]
             columns[heading.format(examples=self.examples)] = [
-                "" if None in values else format_range(values, form)
+                "" if None in values else tables.format_range(values, form)
                 for values in seeds
             ]
         return self.values, columns
@@ -50,11 +43,8 @@ def summarize(reports):
 
     ```python
     reports = [
-        keras_distill.compare(models, (x_test, y_test), latency_batch_sizes=())
-        for models in (
-            {"teacher": teacher, "distilled": first},
-            {"teacher": teacher, "distilled": second},
-        )
+        keras_distill.compare({"distilled": model}, (x_test, y_test))
+        for model in (first, second)
     ]
     print(keras_distill.summarize(reports))
     ```
@@ -93,7 +83,7 @@ def summarize(reports):
     values = {
         name: {
             field: [getattr(report.models[name], field) for report in reports]
-            for _, field, _ in SCORE_COLUMNS
+            for _, field, _ in tables.SCORE_COLUMNS
         }
         for name in first.models
     }

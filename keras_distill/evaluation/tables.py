@@ -69,11 +69,7 @@ class Table:
     """Base class of results that print themselves as a table."""
 
     def to_markdown(self):
-        """Formats the table in Markdown.
-
-        Returns:
-            String with one line for each row.
-        """
+        """Returns the table in Markdown, with one line for each row."""
         return format_markdown(self._list_rows())
 
     def __str__(self):

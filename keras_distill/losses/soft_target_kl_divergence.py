@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_distill.losses.soft_target_loss import SoftTargetLoss
+from keras_distill.losses.distillation_loss import SoftTargetLoss
 
 
 def kl_divergence(log_p, logits, axis=-1):

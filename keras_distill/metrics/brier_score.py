@@ -18,19 +18,16 @@ class BrierScore(LabelMetric):
     Example:
 
     ```python
-    student.compile(
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras_distill.metrics.BrierScore()],
-    )
-    student.evaluate(x_test, y_test)
+    metric = keras_distill.metrics.BrierScore()
+    metric.update_state(y_test, student(x_test))
+    print(float(metric.result()))
     ```
 
     Args:
         from_logits: Whether the outputs are logits (`True`, the default) or
             probabilities.
         name: Optional name. Defaults to `"brier_score"`.
-        dtype: Dtype of the result. Defaults to `None`, which means
-            `keras.backend.floatx()`.
+        dtype: Dtype of the result. Defaults to `keras.backend.floatx()`.
 
     Returns:
         Float in `[0, 2]`.

@@ -27,15 +27,11 @@ class DistillationMetric(keras.metrics.Mean):
     Example:
 
     ```python
-    import keras
-    from keras import ops
-    import keras_distill
-
     @keras.saving.register_keras_serializable()
     class LargestGap(keras_distill.metrics.DistillationMetric):
         def measure(self, teacher_logits, student_logits):
-            gap = ops.abs(teacher_logits - student_logits)
-            return ops.max(gap, axis=self.axis)
+            gap = keras.ops.abs(teacher_logits - student_logits)
+            return keras.ops.max(gap, axis=self.axis)
 
     distiller.compile("adam", distillation_metrics=[LargestGap()])
     ```
@@ -43,15 +39,13 @@ class DistillationMetric(keras.metrics.Mean):
     Args:
         from_logits: Whether the student's outputs are logits (`True`) or
             probabilities (`False`). Defaults to `None`: in a `Distiller`, the
-            value of the distillation loss of the output; elsewhere, logits. In
-            a `Distiller`, the metric always gets the logits of a model that
-            ends in a recognized softmax.
-        teacher_from_logits: The same for the teacher's outputs. Defaults to
-            `None`, which means the value of `from_logits`.
+            value of the loss, and logits behind a recognized softmax;
+            elsewhere, logits.
+        teacher_from_logits: The same for the teacher. Defaults to
+            `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name of the metric.
-        dtype: Dtype of the result. Defaults to `None`, which means
-            `keras.backend.floatx()`.
+        dtype: Dtype of the result. Defaults to `keras.backend.floatx()`.
 
     Raises:
         ValueError: If a flag is neither a bool nor `None`.
@@ -83,8 +77,7 @@ class DistillationMetric(keras.metrics.Mean):
             y_true: The teacher's outputs, of shape `(batch, ..., classes)`;
                 or `TopKTargets` or `EnsembleTargets`.
             y_pred: The student's outputs, of the same shape.
-            sample_weight: Optional weights of shape `(batch,)` or
-                `(batch, ...)`.
+            sample_weight: Optional weights, `(batch,)` or `(batch, ...)`.
         """
         y_true = keras.tree.map_structure(ops.convert_to_tensor, y_true)
         y_pred = ops.convert_to_tensor(y_pred)

@@ -10,9 +10,8 @@ class ExpectedCalibrationError(LabelMetric):
     """Difference between a model's confidence and its accuracy.
 
     If a calibrated model has a confidence of 80 %, it is right for 80 % of the
-    samples. The metric sorts n samples into M bins B by confidence, which is
-    the probability of the most likely class. Bin m contains the confidences in
-    `((m - 1) / M, m / M]`. The error is
+    samples. The metric sorts n samples into M bins B of equal width by their
+    confidence, which is the probability of the most likely class. The error is
 
         sum_m |B_m| / n * |accuracy(B_m) - confidence(B_m)|
 
@@ -23,26 +22,23 @@ class ExpectedCalibrationError(LabelMetric):
     ```python
     student.compile(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras_distill.metrics.ExpectedCalibrationError(num_bins=15)]
+        metrics=[keras_distill.metrics.ExpectedCalibrationError()],
     )
     student.evaluate(x_test, y_test)
     ```
 
     Args:
-        num_bins: Integer M, the number of bins of equal width. Defaults to
-            `15`.
+        num_bins: Integer M, the number of bins. Defaults to `15`.
         from_logits: Whether the outputs are logits (`True`, the default) or
             probabilities.
         name: Optional name. Defaults to `"expected_calibration_error"`.
-        dtype: Dtype of the result. Defaults to `None`, which means
-            `keras.backend.floatx()`.
+        dtype: Dtype of the result. Defaults to `keras.backend.floatx()`.
 
     Returns:
         Float in `[0, 1]`.
 
     Raises:
-        ValueError: If `num_bins` is not a positive integer, or `from_logits` is
-            not a bool.
+        ValueError: If an argument is invalid.
     """
 
     def __init__(

@@ -16,26 +16,19 @@ class SoftTargetEntropy(TemperatureMetric):
     Example:
 
     ```python
-    distiller.compile(
-        "adam",
-        distillation_metrics=[
-            keras_distill.metrics.SoftTargetEntropy(temperature=4.0)
-        ],
-    )
+    metric = keras_distill.metrics.SoftTargetEntropy(temperature=4.0)
+    distiller.compile("adam", distillation_metrics=[metric])
     ```
 
     Args:
         temperature: Positive float. Defaults to `1.0`. `TopKTargets` and the
             arithmetic mean of an `Ensemble` hold only at the temperatures they
             were made for.
-        from_logits: Whether the student's outputs are logits. Defaults to
-            `None`: in a `Distiller`, the value of the loss; elsewhere, `True`.
-        teacher_from_logits: The same for the teacher's outputs. Defaults to
-            `None`, which means the value of `from_logits`.
+        from_logits: As in `DistillationMetric`.
+        teacher_from_logits: As in `DistillationMetric`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"soft_target_entropy"`.
-        dtype: Dtype of the result. Defaults to `None`, which means
-            `keras.backend.floatx()`.
+        dtype: Dtype of the result. Defaults to `keras.backend.floatx()`.
 
     Returns:
         Float from 0 to the logarithm of the number of classes. For

@@ -17,34 +17,25 @@ class TeacherAgreement(DistillationMetric):
     Example:
 
     ```python
-    distiller.compile(
-        "adam",
-        distillation_metrics=[
-            keras_distill.metrics.TeacherAgreement(),
-            keras_distill.metrics.TeacherAgreement(k=5),
-        ],
-    )
+    top_5 = keras_distill.metrics.TeacherAgreement(k=5)
+    distiller.compile("adam", distillation_metrics=["teacher_agreement", top_5])
     distiller.fit(unlabelled_x, epochs=2)
     ```
 
     Args:
         k: Integer, at least 1. Defaults to `1`.
-        from_logits: Whether the student's outputs are logits. Defaults to
-            `None`: in a `Distiller`, the value of the loss; elsewhere, `True`.
-        teacher_from_logits: The same for the teacher's outputs. Defaults to
-            `None`, which means the value of `from_logits`.
+        from_logits: As in `DistillationMetric`.
+        teacher_from_logits: As in `DistillationMetric`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"teacher_agreement"`, for `k` above 1
             with `"_top_k"`, such as `"teacher_agreement_top_5"`.
-        dtype: Dtype of the result. Defaults to `None`, which means
-            `keras.backend.floatx()`.
+        dtype: Dtype of the result. Defaults to `keras.backend.floatx()`.
 
     Returns:
         Float in `[0, 1]`.
 
     Raises:
-        ValueError: If `k` is not a positive integer, or larger than the number
-            of classes.
+        ValueError: If `k` is not from 1 to the number of classes.
     """
 
     def __init__(

@@ -21,26 +21,19 @@ class TeacherKLDivergence(TemperatureMetric):
     Example:
 
     ```python
-    distiller.compile(
-        "adam",
-        distillation_metrics=[
-            keras_distill.metrics.TeacherKLDivergence(temperature=4.0)
-        ],
-    )
+    metric = keras_distill.metrics.TeacherKLDivergence(temperature=4.0)
+    distiller.compile("adam", distillation_metrics=[metric])
     ```
 
     Args:
         temperature: Positive float. Defaults to `1.0`, the temperature at
             which the student is served. `TopKTargets` and the arithmetic mean
             of an `Ensemble` hold only at the temperatures they were made for.
-        from_logits: Whether the student's outputs are logits. Defaults to
-            `None`: in a `Distiller`, the value of the loss; elsewhere, `True`.
-        teacher_from_logits: The same for the teacher's outputs. Defaults to
-            `None`, which means the value of `from_logits`.
+        from_logits: As in `DistillationMetric`.
+        teacher_from_logits: As in `DistillationMetric`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
         name: Optional name. Defaults to `"teacher_kl_divergence"`.
-        dtype: Dtype of the result. Defaults to `None`, which means
-            `keras.backend.floatx()`.
+        dtype: Dtype of the result. Defaults to `keras.backend.floatx()`.
 
     Returns:
         Float, at least 0.

@@ -13,15 +13,13 @@ def to_weights(values, *weights):
 
 def _align(weight, values):
     """Gives weights the rank of the values."""
-    rank = len(values.shape)
-    if len(weight.shape) == rank + 1 and weight.shape[-1] == 1:
+    missing = len(values.shape) - len(weight.shape)
+    if missing == -1 and weight.shape[-1] == 1:
         return ops.squeeze(weight, -1)
-    if len(weight.shape) > rank:
+    if missing < 0:
         raise ValueError(
             "Expected `sample_weight` to have one number for each sample, or "
             f"for each position. Received: shape {tuple(weight.shape)}, for "
             f"values of shape {tuple(values.shape)}"
         )
-    for _ in range(rank - len(weight.shape)):
-        weight = ops.expand_dims(weight, -1)
-    return weight
+    return ops.reshape(weight, (*ops.shape(weight), *[1] * missing))

@@ -1,9 +1,8 @@
 import itertools
 
-from keras_distill.plots.style import COLORS
-from keras_distill.plots.style import INK
-from keras_distill.plots.style import finish
-from keras_distill.plots.style import get_axes
+import numpy as np
+
+from keras_distill.plots import style
 
 
 def accuracy_against_size(report, ax=None):
@@ -22,15 +21,13 @@ def accuracy_against_size(report, ax=None):
 
     Args:
         report: `keras_distill.Comparison`, the result of `compare`.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
         ValueError: If no model has a known number of parameters.
-        ImportError: If matplotlib is not installed.
     """
     known = {
         name: model for name, model in report.models.items() if model.parameters
@@ -41,29 +38,27 @@ def accuracy_against_size(report, ax=None):
             "only Keras models have parameters. Received: "
             f"{list(report.models)}"
         )
-    ax = get_axes(ax)
-    for (name, model), color in zip(
-        known.items(), itertools.cycle(COLORS), strict=False
-    ):
-        lower, upper = model.accuracy_interval
-        accuracy = 100 * model.accuracy
+    ax = style.get_axes(ax)
+    colors = itertools.cycle(style.COLORS)
+    for name, model in known.items():
+        position = (model.parameters, 100 * model.accuracy)
+        ends = 100 * np.reshape(model.accuracy_interval, (2, 1))
         ax.errorbar(
-            model.parameters,
-            accuracy,
-            yerr=[[accuracy - 100 * lower], [100 * upper - accuracy]],
+            *position,
+            yerr=abs(ends - position[1]),
             fmt="o",
             markersize=8,
             capsize=4,
-            color=color,
+            color=next(colors),
         )
         ax.annotate(
             name,
-            (model.parameters, accuracy),
+            position,
             xytext=(9, 7),
             textcoords="offset points",
-            color=INK,
+            color=style.INK,
         )
     ax.set_xscale("log")
     # Leave room for the names.
     ax.margins(x=0.3)
-    return finish(ax, None, "parameters", "accuracy in %")
+    return style.finish(ax, None, "parameters", "accuracy in %")

@@ -1,13 +1,7 @@
 import numpy as np
 from keras import ops
 
-from keras_distill.plots.style import FAINT
-from keras_distill.plots.style import INK
-from keras_distill.plots.style import check_labels
-from keras_distill.plots.style import check_logits
-from keras_distill.plots.style import finish
-from keras_distill.plots.style import get_axes
-from keras_distill.plots.style import get_class_names
+from keras_distill.plots import style
 from keras_distill.targets import soften
 from keras_distill.validation import check_positive
 
@@ -37,21 +31,19 @@ def class_similarity(
             `4.0`.
         class_names: List with a name for each class. Defaults to `None`: the
             class ids.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
         ValueError: If the shapes of the arguments do not match.
-        ImportError: If matplotlib is not installed.
     """
-    logits = check_logits(logits)
-    names = get_class_names(class_names, logits.shape[-1])
+    logits = style.check_logits(logits)
+    names = style.get_class_names(class_names, logits.shape[-1])
     if labels is None:
         labels = logits.argmax(axis=-1)
-    labels = check_labels(labels, logits)
+    labels = style.check_labels(labels, logits)
     check_positive("temperature", temperature)
     probabilities = ops.convert_to_numpy(
         ops.softmax(soften(logits, temperature))
@@ -61,7 +53,7 @@ def class_similarity(
         means[int(label)] = probabilities[labels == label].mean(axis=0)
     # The large values on the diagonal would hide all other values.
     np.fill_diagonal(means, np.nan)
-    ax = get_axes(ax, size=(5.6, 4.8))
+    ax = style.get_axes(ax, size=(5.6, 4.8))
     ax.set_facecolor("#f2f3f4")
     image = ax.imshow(np.ma.masked_invalid(means), cmap="Blues", vmin=0)
     ticks = range(len(names))
@@ -69,9 +61,9 @@ def class_similarity(
     ax.set_xticks(ticks, names, rotation=90 if has_long_names else 0)
     ax.set_yticks(ticks, names)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8)
-    bar.set_label(f"mean probability at T = {temperature:g}", color=INK)
-    bar.outline.set_edgecolor(FAINT)
-    return finish(
+    bar.set_label(f"mean probability at T = {temperature:g}", color=style.INK)
+    bar.outline.set_edgecolor(style.FAINT)
+    return style.finish(
         ax,
         "Class similarity",
         "class in the teacher's soft targets",

@@ -1,9 +1,6 @@
 import itertools
 
-from keras_distill.plots.style import COLORS
-from keras_distill.plots.style import INK
-from keras_distill.plots.style import finish
-from keras_distill.plots.style import get_axes
+from keras_distill.plots import style
 from keras_distill.validation import check_integer
 
 _LOSSES = (
@@ -34,20 +31,17 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
         quantities: List of names in the logs, without `"val_"`. Defaults to
             `None`: all names that end in `loss`, and the distillation losses
             under their default names.
-        validation_freq: Integer or list of epochs. Pass the same value as to
-            `fit`. Defaults to `None`: every epoch, or every n-th epoch if only
-            one n matches the number of values.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        validation_freq: Integer or list of epochs, as in `fit`. Defaults to
+            `None`: every epoch, or every n-th epoch if only one n matches the
+            number of values.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If there is nothing to draw, if `validation_freq` does not
-            match the number of values, or if several values of
-            `validation_freq` match and you pass `None`.
-        ImportError: If matplotlib is not installed.
+        ValueError: If there is nothing to draw, or if `validation_freq` does
+            not match the number of values, or is `None` and several match.
     """
     runs = _list_runs(history)
     known = dict.fromkeys(name for logs, _ in runs.values() for name in logs)
@@ -59,29 +53,24 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
             f"Expected `quantities` to be among {list(known)}. "
             f"Received: {missing or list(quantities)}"
         )
-    ax = get_axes(ax)
-    colors = itertools.cycle(COLORS)
+    ax = style.get_axes(ax)
+    colors = itertools.cycle(style.COLORS)
     for title, (logs, epochs) in runs.items():
         for name in quantities:
             color = next(colors)
-            for key, style in ((name, "-"), (f"val_{name}", "--")):
+            for key, line in ((name, "-"), (f"val_{name}", "--")):
                 if key not in logs:
                     continue
                 x, y = epochs, logs[key]
                 if key != name:
                     x = _find_epochs(epochs, len(y), validation_freq)
-                ax.plot(
-                    x,
-                    y,
-                    linestyle=style,
-                    marker="." if len(y) < 20 else None,
-                    color=color,
-                    label=f"{title} {key}".strip(),
-                )
+                marker = "." if len(y) < 20 else ""
+                label = f"{title} {key}".strip()
+                ax.plot(x, y, line + marker, color=color, label=label)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False, labelcolor=INK, fontsize=9)
+    ax.legend(frameon=False, labelcolor=style.INK, fontsize=9)
     ylabel = "loss" if all(map(_is_loss, quantities)) else None
-    return finish(ax, "Learning curves", "epoch", ylabel)
+    return style.finish(ax, "Learning curves", "epoch", ylabel)
 
 
 def _list_runs(history) -> dict:
@@ -106,11 +95,10 @@ def _unpack(history) -> tuple:
 
 def _find_epochs(epochs, count, validation_freq):
     """Returns the epochs of `count` validation values."""
-    if validation_freq is not None:
-        candidates = [validation_freq]
-    elif count == len(epochs):
-        return epochs
-    else:
+    candidates = [validation_freq]
+    if validation_freq is None:
+        if count == len(epochs):
+            return epochs
         candidates = list(range(2, max(epochs) + 1))
     choices = [_choose_epochs(epochs, candidate) for candidate in candidates]
     matches = [chosen for chosen in choices if len(chosen) == count]

@@ -5,11 +5,7 @@ import math
 
 import numpy as np
 
-from keras_distill.plots.style import COLORS
-from keras_distill.plots.style import FAINT
-from keras_distill.plots.style import INK
-from keras_distill.plots.style import finish
-from keras_distill.plots.style import get_axes
+from keras_distill.plots import style
 from keras_distill.validation import check_number
 from keras_distill.validation import check_positive
 
@@ -20,10 +16,9 @@ _INFINITY_FACTOR = 2.5
 def error_against_examples(errors, ylabel="test errors", ax=None):
     """Plots the error against the number of training examples.
 
-    The line is the median over the seeds. The band spans the minimum and the
-    maximum. Soft targets contain more information per example than labels, so a
-    student needs fewer examples (Hinton, Vinyals and Dean, 2015, sections 1
-    and 6).
+    The line shows the median over the seeds, and the band the range. Soft
+    targets contain more information per example than labels, so a student needs
+    fewer examples (Hinton, Vinyals and Dean, 2015, sections 1 and 6).
 
     Example:
 
@@ -37,20 +32,17 @@ def error_against_examples(errors, ylabel="test errors", ax=None):
     ```
 
     Args:
-        errors: Dict from the number of examples to an error, or to a list of
-            errors with one error for each seed; or a dict from names to such
-            dicts.
+        errors: Dict from the number of examples to an error, or to a list with
+            an error for each seed; or a dict from names to such dicts.
         ylabel: Label of the y axis. Defaults to `"test errors"`.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a number of examples is not positive, if an error is not
-            a finite number, or if there are no errors.
-        ImportError: If matplotlib is not installed.
+        ValueError: If a number of examples is not positive, or an error is not
+            finite.
     """
     return _draw("errors", errors, "training examples", ylabel, ax)
 
@@ -58,36 +50,31 @@ def error_against_examples(errors, ylabel="test errors", ax=None):
 def error_against_learning_rate(errors, ylabel="test errors", ax=None):
     """Plots the error against the learning rate.
 
-    The line is the median over the seeds. The band spans the minimum and the
-    maximum. The gradients of soft targets vary less between training examples
-    than the gradients of labels, so you can use a much higher learning rate
-    (Hinton, Vinyals and Dean, 2015, section 1).
+    The line shows the median over the seeds, and the band the range. The
+    gradients of soft targets vary less between examples than those of labels,
+    so you can use a much higher learning rate (Hinton, Vinyals and Dean, 2015,
+    section 1).
 
     Example:
 
     ```python
     figure = keras_distill.plots.error_against_learning_rate(
-        {
-            "labels": {0.1: [250, 262], 0.4: [230, 9020]},
-            "soft targets": {0.1: [210, 214], 0.4: [190, 201]},
-        }
+        {0.1: [210, 214], 0.4: [190, 201], 1.6: [186, 193]}
     )
     ```
 
     Args:
-        errors: Dict from the learning rate to an error, or to a list of errors
-            with one error for each seed; or a dict from names to such dicts.
+        errors: Dict from the learning rate to an error, or to a list with an
+            error for each seed; or a dict from names to such dicts.
         ylabel: Label of the y axis. Defaults to `"test errors"`.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a learning rate is not positive, if an error is not a
-            finite number, or if there are no errors.
-        ImportError: If matplotlib is not installed.
+        ValueError: If a learning rate is not positive, or an error is not
+            finite.
     """
     return _draw("errors", errors, "learning rate", ylabel, ax)
 
@@ -95,51 +82,42 @@ def error_against_learning_rate(errors, ylabel="test errors", ax=None):
 def error_against_temperature(errors, ylabel="test errors", ax=None):
     """Plots the error against the temperature.
 
-    The line is the median over the seeds. The band spans the minimum and the
-    maximum. In the paper, all temperatures above 8 give similar results for a
-    wide student, and temperatures from 2.5 to 4 are best for a narrow student
-    (Hinton, Vinyals and Dean, 2015, section 3).
+    The line shows the median over the seeds, and the band the range. In the
+    paper, all temperatures above 8 give similar results for a wide student, and
+    temperatures from 2.5 to 4 are best for a narrow student (Hinton, Vinyals
+    and Dean, 2015, section 3).
 
     Example:
 
     ```python
     figure = keras_distill.plots.error_against_temperature(
-        {
-            "800 units": {1: [90, 94], 4: [80, 83], 20: [74, 76]},
-            "30 units": {1: [300, 310], 4: [260, 270], 20: [290, 296]},
-        }
+        {1: [300, 310], 4: [260, 270], 20: [290, 296]}
     )
     ```
 
     Args:
-        errors: Dict from the temperature to an error, or to a list of errors
-            with one error for each seed; or a dict from names to such dicts.
-            Infinity is the temperature of `LogitMatching`.
+        errors: Dict from the temperature to an error, or to a list with an
+            error for each seed; or a dict from names to such dicts. Infinity is
+            the temperature of `LogitMatching`.
         ylabel: Label of the y axis. Defaults to `"test errors"`.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a temperature is not positive, if an error is not a
-            finite number, or if there are no errors.
-        ImportError: If matplotlib is not installed.
+        ValueError: If a temperature is not positive, or an error is not finite.
     """
-    return _draw(
-        "errors", errors, "temperature", ylabel, ax, allow_infinity=True
-    )
+    return _draw("errors", errors, "temperature", ylabel, ax, True)
 
 
 def gradient_cosine(cosines, ax=None):
     """Plots how close the gradient of soft targets is to logit matching.
 
     As the temperature increases, the gradient of `SoftTargetCrossentropy`
-    approaches the gradient of `LogitMatching`, so the cosine similarity of the
-    two gradients approaches 1 (Hinton, Vinyals and Dean, 2015, section 2.1,
-    equations 2 to 4). The line is the median over the seeds. The band spans the
-    minimum and the maximum.
+    approaches the gradient of `LogitMatching`, so their cosine similarity
+    approaches 1 (Hinton, Vinyals and Dean, 2015, section 2.1, equations 2 to
+    4). The line shows the median over the seeds, and the band the range.
 
     Example:
 
@@ -150,45 +128,38 @@ def gradient_cosine(cosines, ax=None):
     ```
 
     Args:
-        cosines: Dict from the temperature to a cosine, or to a list of cosines
-            with one cosine for each seed; or a dict from names to such dicts.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        cosines: Dict from the temperature to a cosine, or to a list with a
+            cosine for each seed; or a dict from names to such dicts.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If a temperature is not positive, if a cosine is not a
-            finite number, or if there are no cosines.
-        ImportError: If matplotlib is not installed.
+        ValueError: If a temperature is not positive, or a cosine is not finite.
     """
     ylabel = "cosine with the gradient of logit matching"
     figure = _draw("cosines", cosines, "temperature", ylabel, ax)
-    (ax or figure.axes[0]).axhline(1.0, color=FAINT, linewidth=1, zorder=0)
+    (ax or figure.axes[0]).axhline(
+        1.0, color=style.FAINT, linewidth=1, zorder=0
+    )
     return figure
 
 
 def _draw(argument, measurements, xlabel, ylabel, ax, allow_infinity=False):
     """Draws lines of medians with bands over a logarithmic x axis."""
-
-    def check_position(position):
-        if allow_infinity and position == math.inf:
-            return position
-        return check_positive(argument, position)
-
     lines = _split_lines(argument, measurements)
-    positions = sorted(
-        {position for line in lines.values() for position in line},
-        key=check_position,
-    )
-    finite = (position for position in positions if position != math.inf)
+    positions = set().union(*lines.values())
+    finite = positions - {math.inf} if allow_infinity else positions
+    for position in finite:
+        check_positive(argument, position)
     limit = _INFINITY_FACTOR * max(finite, default=1.0)
-    ax = get_axes(ax)
-    for (name, line), color in zip(
-        lines.items(), itertools.cycle(COLORS), strict=False
-    ):
-        present = [position for position in positions if position in line]
+    ticks = sorted(positions)
+    ax = style.get_axes(ax)
+    colors = itertools.cycle(style.COLORS)
+    for name, line in lines.items():
+        color = next(colors)
+        present = sorted(line)
         x = np.minimum(present, limit)
         y = [
             [
@@ -198,32 +169,25 @@ def _draw(argument, measurements, xlabel, ylabel, ax, allow_infinity=False):
             for position in present
         ]
         ax.plot(x, list(map(np.median, y)), marker="o", color=color, label=name)
-        ax.fill_between(
-            x,
-            list(map(min, y)),
-            list(map(max, y)),
-            color=color,
-            alpha=0.15,
-            linewidth=0,
-        )
+        low, high = list(map(min, y)), list(map(max, y))
+        ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
     ax.set_xscale("log")
     ax.set_xticks(
-        np.minimum(positions, limit),
-        [f"{position:,.7g}".replace("inf", "∞") for position in positions],
+        np.minimum(ticks, limit),
+        [f"{position:,.7g}".replace("inf", "∞") for position in ticks],
     )
     ax.minorticks_off()
     if len(lines) > 1:
-        ax.legend(frameon=False, labelcolor=INK)
-    return finish(ax, None, xlabel, ylabel)
+        ax.legend(frameon=False, labelcolor=style.INK)
+    return style.finish(ax, None, xlabel, ylabel)
 
 
 def _split_lines(argument, measurements) -> dict:
     """Returns a dict from the name of each line to its measurements."""
-    lines = {"": measurements}
-    if isinstance(measurements, dict) and any(
+    is_named = isinstance(measurements, dict) and any(
         isinstance(line, dict) for line in measurements.values()
-    ):
-        lines = measurements
+    )
+    lines = measurements if is_named else {"": measurements}
     for line in lines.values():
         if not isinstance(line, dict) or not line:
             raise ValueError(

@@ -2,12 +2,7 @@ import numpy as np
 from keras import ops
 
 from keras_distill.metrics import ExpectedCalibrationError
-from keras_distill.plots.style import COLORS
-from keras_distill.plots.style import INK
-from keras_distill.plots.style import check_labels
-from keras_distill.plots.style import check_logits
-from keras_distill.plots.style import finish
-from keras_distill.plots.style import get_axes
+from keras_distill.plots import style
 
 
 def reliability_diagram(logits, labels, num_bins=15, ax=None):
@@ -16,9 +11,8 @@ def reliability_diagram(logits, labels, num_bins=15, ax=None):
     The examples are sorted into bins by their confidence, which is the
     probability of the most likely class. Each bar shows the accuracy in one bin
     (Guo et al., 2017, "On Calibration of Modern Neural Networks", figure 1).
-    The model is overconfident where a bar is below the diagonal, and
-    underconfident where a bar is above the diagonal. The title shows the
-    expected calibration error.
+    A bar below the diagonal means overconfidence, and a bar above it means
+    underconfidence. The title shows the expected calibration error.
 
     Example:
 
@@ -31,31 +25,29 @@ def reliability_diagram(logits, labels, num_bins=15, ax=None):
         logits: Array of shape `(examples, classes)`.
         labels: Class ids of the examples.
         num_bins: Integer. Number of bins. Defaults to `15`.
-        ax: `matplotlib.axes.Axes` to draw on. Defaults to `None`: the axes of
-            a new figure.
+        ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
 
     Returns:
         The `matplotlib.figure.Figure`.
 
     Raises:
         ValueError: If the shapes of the arguments do not match.
-        ImportError: If matplotlib is not installed.
     """
-    logits = check_logits(logits)
-    labels = check_labels(labels, logits)
+    logits = style.check_logits(logits)
+    labels = style.check_labels(labels, logits)
     metric = ExpectedCalibrationError(num_bins)
     metric.update_state(labels, logits)
     sums = ops.convert_to_numpy(metric.sums)
     filled = sums[0] > 0
     counts, confidences, correct = sums[:, filled]
     centers = ((np.arange(num_bins) + 0.5) / num_bins)[filled]
-    ax = get_axes(ax, size=(4.8, 4.8))
-    ax.plot([0, 1], [0, 1], color=INK, linestyle=":", label="calibrated")
+    ax = style.get_axes(ax, size=(4.8, 4.8))
+    ax.plot([0, 1], [0, 1], color=style.INK, linestyle=":", label="calibrated")
     ax.bar(
         centers,
         correct / counts,
         width=0.92 / num_bins,
-        color=COLORS[0],
+        color=style.COLORS[0],
         label="accuracy",
     )
     ax.scatter(
@@ -63,11 +55,11 @@ def reliability_diagram(logits, labels, num_bins=15, ax=None):
         confidences / counts,
         marker="_",
         s=90,
-        color=COLORS[4],
+        color=style.COLORS[4],
         label="confidence",
         zorder=3,
     )
     ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    ax.legend(frameon=False, labelcolor=INK, loc="upper left")
+    ax.legend(frameon=False, labelcolor=style.INK, loc="upper left")
     title = f"Calibration error {float(metric.result()):.3f}"
-    return finish(ax, title, "confidence", "accuracy")
+    return style.finish(ax, title, "confidence", "accuracy")

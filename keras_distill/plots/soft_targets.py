@@ -1,16 +1,12 @@
 import numpy as np
 from keras import ops
 
-from keras_distill.plots.style import COLORS
-from keras_distill.plots.style import INK
-from keras_distill.plots.style import check_labels
-from keras_distill.plots.style import check_logits
-from keras_distill.plots.style import finish
-from keras_distill.plots.style import get_axes
-from keras_distill.plots.style import get_class_names
+from keras_distill.plots import style
 from keras_distill.targets import soften
 from keras_distill.validation import check_temperatures
 
+# What the bars of the first two colors are.
+_COLORED = ("label", "other classes")
 # The numbers above more bars would overlap.
 _MAX_NUMBERED_BARS = 12
 
@@ -27,9 +23,8 @@ def soft_targets(
 
     There is one row for each example and one column for each temperature. The
     bars are the probabilities `softmax(logits / T)` of all classes. At T = 1,
-    you often see only one bar. At higher temperatures you also see, for
-    example, that a 2 looks like a 3 (Hinton, Vinyals and Dean, 2015,
-    section 1).
+    you often see only one bar, and at higher T, for example, that a 2 looks
+    like a 3 (Hinton, Vinyals and Dean, 2015, section 1).
 
     Example:
 
@@ -44,10 +39,9 @@ def soft_targets(
     Args:
         logits: Array of shape `(examples, classes)`: the teacher's logits for
             a few examples.
-        labels: Class ids of the examples. The plot highlights the bars of
-            these classes. Defaults to `None`: no highlights.
-        temperatures: Tuple of positive numbers. Defaults to
-            `(1.0, 4.0, 20.0)`.
+        labels: Class ids of the examples, to highlight their bars. Defaults to
+            `None`: no highlights.
+        temperatures: Tuple of positive numbers. Defaults to `(1.0, 4.0, 20.0)`.
         images: Array of shape `(examples, height, width)` or
             `(examples, height, width, channels)` to show beside the bars.
             Defaults to `None`: no images.
@@ -60,14 +54,12 @@ def soft_targets(
         The `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: If the shapes of the arguments do not match, or if a
-            temperature is not positive.
-        ImportError: If matplotlib is not installed.
+        ValueError: If shapes do not match, or a temperature is not positive.
     """
-    logits = check_logits(logits)
+    logits = style.check_logits(logits)
     examples, classes = logits.shape
-    names = get_class_names(class_names, classes)
-    labels = None if labels is None else check_labels(labels, logits)
+    names = style.get_class_names(class_names, classes)
+    labels = None if labels is None else style.check_labels(labels, logits)
     if images is not None and len(images) != examples:
         raise ValueError(
             f"Expected `images` to be {examples} images, one for each row of "
@@ -79,7 +71,7 @@ def soft_targets(
         for temperature in temperatures
     ]
     columns = len(temperatures)
-    ax = get_axes(ax, size=(1.5 + 2.9 * columns, 0.7 + 1.5 * examples))
+    ax = style.get_axes(ax, size=(1.5 + 2.9 * columns, 0.7 + 1.5 * examples))
     ax.set_axis_off()
     left = 0.0 if images is None else 0.9 / (1 + 2.2 * columns)
     width, height = (1 - left) / columns, 1 / examples
@@ -96,7 +88,7 @@ def soft_targets(
             _draw_bars(cell, probabilities[column][row], label)
             # All rows of one temperature have the same scale.
             cell.set_ylim(0, 1.15 * probabilities[column].max())
-            finish(cell, None if row else f"T = {temperature:g}")
+            style.finish(cell, None if row else f"T = {temperature:g}")
             cell.set_xticks(range(classes), names if is_last else [])
             if is_last and max(map(len, names)) > 2:
                 cell.tick_params(axis="x", rotation=90)
@@ -117,7 +109,7 @@ def _draw_image(ax, image):
 
 def _draw_bars(ax, probabilities, label):
     classes = np.arange(len(probabilities))
-    colors = np.where(classes == label, COLORS[0], COLORS[1])
+    colors = np.where(classes == label, style.COLORS[0], style.COLORS[1])
     bars = ax.bar(classes, probabilities, color=colors, width=0.8)
     ax.tick_params(labelsize=9, length=0)
     if len(classes) > _MAX_NUMBERED_BARS:
@@ -128,24 +120,20 @@ def _draw_bars(ax, probabilities, label):
         bars,
         [f"{p:.0%}" if p >= 0.005 else "" for p in probabilities],
         fontsize=8,
-        color=INK,
+        color=style.INK,
         padding=1,
     )
 
 
 def _add_legend(ax):
-    from matplotlib.patches import Patch
-
+    for color, name in zip(style.COLORS, _COLORED, strict=False):
+        ax.bar(0, 0, color=color, label=name)
     ax.legend(
-        handles=[
-            Patch(color=COLORS[0], label="label"),
-            Patch(color=COLORS[1], label="other classes"),
-        ],
         loc="lower right",
         bbox_to_anchor=(1.0, 1.06),
         ncols=2,
         frameon=False,
-        labelcolor=INK,
+        labelcolor=style.INK,
         fontsize=9,
         handlelength=1,
         handleheight=1,

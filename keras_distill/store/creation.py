@@ -13,7 +13,6 @@ import numpy as np
 from keras_distill.store import shards
 from keras_distill.store.encoder import TargetEncoder
 from keras_distill.store.records import RecordFormat
-from keras_distill.store.records import get_fingerprints
 from keras_distill.store.transfer_set import TransferSet
 from keras_distill.validation import check_integer
 
@@ -44,37 +43,29 @@ def create_store(
             "seed": transfer_set.seed,
             "workers": workers,
         }
-        if encoder.storage.examples_per_shard is None:
-            begun = shards.read_manifest(folder)
-            config["examples_per_shard"] = begun.get(
-                "examples_per_shard", config["examples_per_shard"]
-            )
-        if workers > 1 and config["examples_per_shard"] < batch_size:
+        key = "examples_per_shard"
+        begun = shards.read_manifest(folder)
+        if begun and encoder.storage.examples_per_shard is None:
+            config[key] = begun[key]
+        if workers > 1 and config[key] < batch_size:
             raise ValueError(
-                "Expected `examples_per_shard` to be at least the size of a "
-                f"batch, {batch_size}, because each of several workers labels "
-                "whole batches. Received: "
-                f"examples_per_shard={config['examples_per_shard']}"
+                f"Expected `{key}` to be at least the size of a batch, "
+                f"{batch_size}, because each of several workers labels whole "
+                f"batches. Received: {key}={config[key]}"
             )
         job = _Job(folder, config, worker)
         job.begin()
-        examples = job.label(
-            itertools.chain([first], batches),
-            encoder,
-            _Progress(transfer_set.count(batch_size), verbose),
-        )
-        return job.finish(examples)
+        progress = _Progress(transfer_set.count(batch_size), verbose)
+        batches = itertools.chain([first], batches)
+        return job.finish(job.label(batches, encoder, progress))
 
 
 class _Job:
-    """The part of one worker in the creation of a store.
-
-    `config` is the first part of the manifest. It is the same in every worker
-    and every run.
-    """
+    """The part of one worker in the creation of a store."""
 
     def __init__(self, folder: pathlib.Path, config: dict, worker: int):
         self._folder = folder
+        # The first part of the manifest, the same in all workers and runs.
         self._config = config
         self._worker = worker
         self._record = RecordFormat.from_config(config).record
@@ -107,7 +98,7 @@ class _Job:
     def label(self, batches, encoder, progress) -> int:
         """Writes missing shards, compares existing ones, counts examples."""
         size = self._config["examples_per_shard"]
-        is_complete, entries = self._read_entries()
+        is_complete, entries = shards.read_entries(self._folder)
         position = labelled = 0
         writer = None
 
@@ -116,7 +107,7 @@ class _Job:
             records = shards.map_shard(
                 self._folder, entries[number], self._record
             )
-            return np.array(get_fingerprints(records))
+            return np.array(records["fingerprint"])
 
         try:
             for x, fingerprints in batches:
@@ -136,7 +127,12 @@ class _Job:
                     rows = slice(first - position, end - position)
                     if number in entries:
                         stored = read_fingerprints(number)[first % size :]
-                        self._compare(stored, fingerprints[rows], first)
+                        if not np.array_equal(
+                            stored[: end - first], fingerprints[rows]
+                        ):
+                            raise self._mismatch(
+                                f"examples {first} to {end - 1} differ"
+                            )
                         continue
                     if writer is None:
                         writer = shards.ShardWriter(
@@ -160,7 +156,7 @@ class _Job:
     def finish(self, examples: int) -> bool:
         """Completes the manifest if all shards exist. Returns whether so."""
         with self._lock_manifest():
-            is_complete, entries = self._read_entries()
+            is_complete, entries = shards.read_entries(self._folder)
             found = {number: entries[number]["examples"] for number in entries}
             expected = shards.count_examples(examples, self._config)
             if not found.items() <= expected.items() or (
@@ -179,21 +175,6 @@ class _Job:
     def _lock_manifest(self):
         """Returns a context in which no other worker writes the manifest."""
         return filelock.FileLock(self._folder / ".manifest.lock")
-
-    def _read_entries(self):
-        """Returns whether the store is complete, and its entries."""
-        # First the files: the last worker moves them to the manifest.
-        entries = shards.read_entries(self._folder)
-        manifest = shards.read_manifest(self._folder)
-        if "shards" in manifest:
-            return True, dict(enumerate(manifest["shards"]))
-        return False, entries
-
-    def _compare(self, stored, fingerprints, first: int) -> None:
-        """Raises a `ValueError` if the examples from `first` on differ."""
-        if not np.array_equal(stored[: len(fingerprints)], fingerprints):
-            last = first + len(fingerprints) - 1
-            raise self._mismatch(f"examples {first} to {last} differ")
 
     def _mismatch(self, problem: str):
         return ValueError(

@@ -43,14 +43,12 @@ class Storage(typing.NamedTuple):
     def check(self) -> "Storage":
         """Returns the same with integers that JSON can contain."""
         check_choice("dtype", self.dtype, TARGET_DTYPES)
-        top_k, examples_per_shard = (
-            None if value is None else check_integer(name, value, low=1)
-            for name, value in (
-                ("top_k", self.top_k),
-                ("examples_per_shard", self.examples_per_shard),
-            )
-        )
-        return self._replace(top_k=top_k, examples_per_shard=examples_per_shard)
+        integers: dict[str, typing.Any] = {
+            name: check_integer(name, value, low=1)
+            for name in ("top_k", "examples_per_shard")
+            if (value := getattr(self, name)) is not None
+        }
+        return self._replace(**integers)
 
 
 class TargetEncoder:
@@ -89,18 +87,13 @@ class TargetEncoder:
         return self.teacher.fingerprint()
 
     def describe(self, inputs, batch_size: int) -> dict:
-        """Returns the first part of the manifest, for JSON.
-
-        Args:
-            inputs: The inputs of any batch.
-            batch_size: Size of the first batch.
-        """
+        """Returns the first part of the manifest, for batches of a size."""
         format = self._find_format(inputs)
         return {
             "format_version": shards.FORMAT_VERSION,
             "teacher": self._fingerprint,
             "from_logits": self.storage.from_logits,
-            **format.get_config(),
+            **format._asdict(),
             "inputs": describe_inputs(inputs, batched=True),
             "views": 1,
             "seed": None,
@@ -137,26 +130,18 @@ class TargetEncoder:
         inspecting = TargetPredictor(
             self.teacher, self._objective, check, inspect_and_finish
         )
-        outputs = inspecting(
-            keras.tree.map_structure(
-                lambda array: ops.convert_to_tensor(
-                    array[:_EXAMPLES_TO_INSPECT]
-                ),
-                inputs,
-            ),
-            training=False,
+        few = keras.tree.map_structure(
+            lambda array: ops.convert_to_tensor(array[:_EXAMPLES_TO_INSPECT]),
+            inputs,
         )
+        outputs = inspecting(few, training=False)
         warn_of_probabilities(
             "teacher",
             check.deviation("teacher"),
             {"teacher": "Pass `from_logits=False` to `create`"},
         )
-        return RecordFormat.from_outputs(
-            keras.tree.map_structure(ops.convert_to_numpy, outputs),
-            self.storage.dtype,
-            self.storage.top_k,
-            self.storage.temperatures,
-        )
+        outputs = keras.tree.map_structure(ops.convert_to_numpy, outputs)
+        return RecordFormat.from_outputs(outputs, self.storage)
 
     def _finish(self, target):
         """Returns the tensors to store of the `Targets` of an output."""

@@ -3,12 +3,8 @@
 import keras
 import tensorflow as tf
 
-from keras_distill.data.elements import add_soft_targets
-from keras_distill.data.elements import describe_inputs
-from keras_distill.data.elements import to_tuple
-from keras_distill.data.pipelines import Examples
-from keras_distill.data.pipelines import replay
-from keras_distill.data.pipelines import to_examples
+from keras_distill.data import elements
+from keras_distill.data import pipelines
 from keras_distill.store.example_fingerprints import fingerprint_tensors
 from keras_distill.store.reader import StoreReader
 from keras_distill.store.shards import raise_mismatch
@@ -17,10 +13,12 @@ from keras_distill.store.shards import raise_mismatch
 _CHUNK = 256
 
 
-def list_inputs(examples: Examples, batch_size, views, augment, seed):
+def list_inputs(examples: pipelines.Examples, batch_size, views, augment, seed):
     """Yields the inputs of each batch, and their fingerprints, as tensors."""
     for view in range(views):
-        batches = replay(examples, augment, seed, view).in_batches(batch_size)
+        batches = pipelines.replay(examples, augment, seed, view).in_batches(
+            batch_size
+        )
         batches = batches.map(
             # In parallel to the teacher.
             lambda x, *_: (x, fingerprint_tensors(x))
@@ -32,7 +30,7 @@ def list_inputs(examples: Examples, batch_size, views, augment, seed):
 
 
 def attach(
-    reader: StoreReader, dataset, batch_size, augment, compared, first_view: int
+    reader: StoreReader, dataset, batch_size, compared, augment, first_view: int
 ):
     """Returns the pipeline of `SoftTargetStore.attach`.
 
@@ -41,15 +39,15 @@ def attach(
     """
     manifest = reader.manifest
     ranks = [len(described["shape"]) + 1 for described in manifest["inputs"]]
-    examples = to_examples(dataset, batch_size, ranks, augment)
+    examples = pipelines.to_examples(dataset, batch_size, ranks, augment)
 
     def one_pass(view):
-        replayed = replay(examples, augment, manifest["seed"], view)
+        replayed = pipelines.replay(examples, augment, manifest["seed"], view)
         return _join(replayed, reader, view, compared)
 
     whole = one_pass(0)
     reader.check_inputs(
-        describe_inputs(
+        elements.describe_inputs(
             whole.element_spec[0].inputs,
             bool(examples.batched or examples.batch_size),
         )
@@ -63,7 +61,7 @@ def attach(
     )
 
 
-def _join(examples: Examples, reader: StoreReader, view, compared):
+def _join(examples: pipelines.Examples, reader: StoreReader, view, compared):
     """Returns a dataset with soft targets, in the same batches."""
     decoded = reader.example
     specs = [tf.TensorSpec((None,), tf.uint32)] + [
@@ -81,7 +79,7 @@ def _join(examples: Examples, reader: StoreReader, view, compared):
 
     def join(state, element):
         position, start, *loaded = state
-        x, *_ = to_tuple(element)
+        x, *_ = elements.to_tuple(element)
         count = tf.shape(keras.tree.flatten(x)[0], out_type=tf.int64)[0]
         # A call of Python is slow, so it loads several batches at once.
         start, *loaded = tf.cond(
@@ -99,7 +97,7 @@ def _join(examples: Examples, reader: StoreReader, view, compared):
         flat = _call_before(
             flat, tf.reduce_any(differ), raise_mismatch, mismatch
         )
-        joined = add_soft_targets(
+        joined = elements.add_soft_targets(
             element, keras.tree.pack_sequence_as(decoded, flat)
         )
         return (position + count, start, *loaded), joined

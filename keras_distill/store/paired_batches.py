@@ -4,14 +4,7 @@ import keras
 import numpy as np
 
 from keras_distill.backend.keras_compat import can_convert_arrays
-from keras_distill.data.elements import FIT_BATCH_SIZE
-from keras_distill.data.elements import add_soft_targets
-from keras_distill.data.elements import arrays_to_tuple
-from keras_distill.data.elements import check_batch_size
-from keras_distill.data.elements import describe_inputs
-from keras_distill.data.elements import is_endless
-from keras_distill.data.elements import to_floatx
-from keras_distill.data.elements import to_tuple
+from keras_distill.data import elements
 from keras_distill.store.example_fingerprints import fingerprint_examples
 from keras_distill.store.reader import StoreReader
 from keras_distill.store.shards import raise_mismatch
@@ -34,9 +27,9 @@ class PairedBatches(keras.utils.PyDataset):
         self._reader = reader
         self._compared = compared
         self._count = self._batches.num_batches
-        first, *_ = to_tuple(self._batches[0])
+        first, *_ = elements.to_tuple(self._batches[0])
         flat = list(map(np.asarray, keras.tree.flatten(first)))
-        reader.check_inputs(describe_inputs(flat, batched=True))
+        reader.check_inputs(elements.describe_inputs(flat, batched=True))
         # All batches except the last one have this size.
         self._batch_size = len(flat[0])
 
@@ -49,7 +42,7 @@ class PairedBatches(keras.utils.PyDataset):
                 f"There are {len(self)} batches. Received: {index}"
             )
         element = self._batches[index]
-        x, *_ = to_tuple(element)
+        x, *_ = elements.to_tuple(element)
         position = index * self._batch_size
         count = len(keras.tree.flatten(x)[0])
         if count != self._batch_size and index + 1 < len(self):
@@ -63,7 +56,7 @@ class PairedBatches(keras.utils.PyDataset):
         differ = fingerprint_examples(compared) != expected[: self._compared]
         if differ.any():
             raise_mismatch(position + int(np.argmax(differ)))
-        return add_soft_targets(
+        return elements.add_soft_targets(
             element, keras.tree.pack_sequence_as(self._reader.example, flat)
         )
 
@@ -88,18 +81,20 @@ class _Slices(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         start = index * self._batch_size
+        rows = slice(start, start + self._batch_size)
         return keras.tree.map_structure(
-            lambda array: to_floatx(array[start : start + self._batch_size]),
-            self._arrays,
+            lambda array: elements.to_floatx(array[rows]), self._arrays
         )
 
 
 def _to_py_dataset(data, batch_size):
     is_batched = not can_convert_arrays(data)
-    check_batch_size(batch_size, is_batched)
+    elements.check_batch_size(batch_size, is_batched)
     if not is_batched:
-        return _Slices(arrays_to_tuple(data), batch_size or FIT_BATCH_SIZE)
-    if isinstance(data, keras.utils.PyDataset) and not is_endless(data):
+        batch_size = batch_size or elements.FIT_BATCH_SIZE
+        return _Slices(elements.arrays_to_tuple(data), batch_size)
+    is_dataset = isinstance(data, keras.utils.PyDataset)
+    if is_dataset and not elements.is_endless(data):
         return data
     raise ValueError(
         "Expected arrays, a `keras.utils.PyDataset` of batches that ends, or a "

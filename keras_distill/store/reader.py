@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_distill.store import shards
 from keras_distill.store.records import RecordFormat
-from keras_distill.store.records import get_fingerprints
 from keras_distill.validation import shapes_agree
 
 # A pipeline gets several batches at once, to call Python less often.
@@ -62,7 +61,7 @@ class StoreReader:
             first + int(position), first + int(min(position + count, examples))
         )
         return [
-            np.array(get_fingerprints(records)),
+            np.array(records["fingerprint"]),
             *keras.tree.flatten(self.format.decode(records)),
         ]
 

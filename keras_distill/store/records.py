@@ -1,21 +1,13 @@
 """The binary format of the soft targets of one example.
 
-A record is an element of a NumPy array with a structured dtype, little-endian
-and without padding. It contains the fingerprint of the input, and for each
-output of the teacher:
-
-    dense, float32   logits       float32, of the output's shape
-    dense, float16   largest      float32, one for each position
-                     logits       float16: the logits minus `largest`
-    top-k            logits       float16 or float32, minus the largest
-                     classes      the smallest sufficient unsigned integers
-                     rest         float32, one for each temperature
-
-In float16, the logits of probable classes keep their digits, even if all logits
-are large, because only the difference to the largest logit is rounded.
+`docs/guides/store_format.md` lists the fields of a record. In float16, the
+logits of probable classes keep their digits, even if all logits are large,
+because only the difference to the largest logit is rounded.
 """
 
+import itertools
 import json
+import typing
 
 import keras
 import numpy as np
@@ -25,10 +17,8 @@ from keras_distill.targets import TopKTargets
 from keras_distill.targets import flatten_outputs
 from keras_distill.targets import map_outputs
 
-_FINGERPRINT = "fingerprint"
 
-
-class RecordFormat:
+class RecordFormat(typing.NamedTuple):
     """Encodes soft targets as records, and decodes records.
 
     `structure` is the structure of the teacher's outputs in JSON, with
@@ -37,136 +27,103 @@ class RecordFormat:
     logits, `temperatures=None` all temperatures.
     """
 
-    def __init__(self, structure, shapes, dtype: str, top_k, temperatures):
-        self.structure = structure
-        self.shapes = [tuple(shape) for shape in shapes]
-        self.dtype = dtype
-        self.top_k = top_k
-        self.temperatures = temperatures and tuple(temperatures)
-        self.record = np.dtype(
-            [
-                (_FINGERPRINT, "<u4"),
-                *(
-                    (f"{name}_{output}", *field)
-                    for output, shape in enumerate(self.shapes)
-                    for name, *field in self._fields(shape)
-                ),
-            ]
-        )
+    structure: typing.Any
+    shapes: list
+    dtype: str
+    top_k: int | None
+    temperatures: typing.Any
 
     @classmethod
-    def from_outputs(cls, outputs, dtype: str, top_k, temperatures):
+    def from_outputs(cls, outputs, storage):
         """Returns the format for a batch of arrays or `TopKTargets`."""
-        shapes: list[tuple] = []
-
-        def number(output):
-            shape = np.shape(output[0] if top_k else output)
-            if len(shape) < 2:
-                raise ValueError(
-                    "Expected the teacher's outputs to be of shape (batch, "
-                    f"..., classes). Received: shape {shape}"
-                )
-            shape = shape[1:]
-            classes = int(output.num_classes.flat[0]) if top_k else shape[-1]
-            shapes.append((*shape[:-1], classes))
-            return len(shapes) - 1
-
-        structure = map_outputs(number, outputs)
+        numbers = itertools.count()
+        structure = map_outputs(lambda _: next(numbers), outputs)
+        shapes = list(map(_find_shape, flatten_outputs(outputs)))
+        top_k, dtype, temperatures, *_ = storage
+        config = [structure, shapes, dtype, top_k, temperatures]
         # Tuples become lists, as in the manifest.
-        structure = json.loads(json.dumps(structure))
-        return cls(structure, shapes, dtype, top_k, temperatures)
+        return cls(*json.loads(json.dumps(config)))
 
     @classmethod
     def from_config(cls, config: dict):
         """Returns the format in a manifest, which contains the config."""
-        names = ("structure", "shapes", "dtype", "top_k", "temperatures")
-        return cls(**{name: config[name] for name in names})
+        return cls(*map(config.__getitem__, cls._fields))
 
-    def get_config(self) -> dict:
-        return {
-            "structure": self.structure,
-            "shapes": [list(shape) for shape in self.shapes],
-            "dtype": self.dtype,
-            "top_k": self.top_k,
-            "temperatures": self.temperatures and list(self.temperatures),
-        }
-
-    def _fields(self, shape):
-        """Lists the name, dtype and shape of the fields of an output."""
-        width = np.dtype(self.dtype).newbyteorder("<").str
-        if self.top_k is not None:
-            kept = (*shape[:-1], self.top_k)
-            ids = np.min_scalar_type(shape[-1] - 1).newbyteorder("<").str
-            return [
-                ("logits", width, kept),
-                ("classes", ids, kept),
-                ("rest", "<f4", (*shape[:-1], len(self.temperatures))),
-            ]
-        if self.dtype == "float32":
-            return [("logits", width, shape)]
-        return [("largest", "<f4", shape[:-1]), ("logits", width, shape)]
+    @property
+    def record(self):
+        """The dtype of a record."""
+        fields: list[tuple] = [("fingerprint", "<u4")]
+        width = np.dtype(self.dtype).newbyteorder("<")
+        for number, (*positions, classes) in enumerate(self.shapes):
+            kept = (*positions, self.top_k or classes)
+            if self.dtype == "float16" and not self.top_k:
+                fields.append((f"largest_{number}", "<f4", (*positions,)))
+            fields.append((f"logits_{number}", width, kept))
+            if self.top_k:
+                ids = np.min_scalar_type(classes - 1).newbyteorder("<")
+                rest = (*positions, len(self.temperatures))
+                fields.append((f"classes_{number}", ids, kept))
+                fields.append((f"rest_{number}", "<f4", rest))
+        return np.dtype(fields)
 
     def encode(self, outputs, fingerprints, position: int):
         """Returns the records of a batch that starts at `position`."""
         records = np.empty(len(fingerprints), self.record)
-        records[_FINGERPRINT] = fingerprints
-        for number, (output, shape) in enumerate(
-            zip(flatten_outputs(outputs), self.shapes, strict=True)
-        ):
+        records["fingerprint"] = fingerprints
+        for number, output in enumerate(flatten_outputs(outputs)):
             logits = output.logits if self.top_k else output
-            _check_shape(
-                logits,
-                (len(records), *shape[:-1], self.top_k or shape[-1]),
-            )
+            _check_shape(logits, records[f"logits_{number}"].shape)
             with np.errstate(over="ignore"):
                 logits = logits.astype("float32", copy=False)
-            if self.top_k:
+            if self.dtype == "float16" and not self.top_k:
+                largest, logits = _split(logits, position)
+                records[f"largest_{number}"] = largest
+            else:
                 _check_finite(logits, position)
+            if self.top_k:
                 _check_finite(output.rest, position)
                 records[f"classes_{number}"] = output.classes
                 records[f"rest_{number}"] = output.rest
-            elif self.dtype == "float32":
-                _check_finite(logits, position)
-            else:
-                largest, logits = _split(logits, position)
-                records[f"largest_{number}"] = largest
             records[f"logits_{number}"] = logits
         return records
 
     def decode(self, records):
         """Returns the soft targets, in the structure of the outputs."""
-        flat = [
-            self._decode_output(records, number, shape)
-            for number, shape in enumerate(self.shapes)
-        ]
-        return keras.tree.map_structure(flat.__getitem__, self.structure)
+        return keras.tree.map_structure(
+            lambda number: self._decode_output(records, number), self.structure
+        )
 
-    def _decode_output(self, records, number, shape):
+    def _decode_output(self, records, number):
         logits = records[f"logits_{number}"].astype("float32")
-        if self.top_k is not None:
-            rest = records[f"rest_{number}"]
+        temperatures = np.array(self.temperatures, "float32")
+        if self.top_k:
+            rest = records[f"rest_{number}"].astype("float32")
             return TopKTargets(
                 logits,
                 records[f"classes_{number}"].astype("int32"),
-                rest.astype("float32"),
-                self._repeat_temperatures(rest.shape),
-                np.full(rest.shape[:-1], shape[-1], "int32"),
+                rest,
+                np.broadcast_to(temperatures, rest.shape),
+                np.full(rest.shape[:-1], self.shapes[number][-1], "int32"),
             )
         if self.dtype == "float16":
             logits += records[f"largest_{number}"][..., np.newaxis]
         if self.temperatures is None:
             return logits
-        return EnsembleTargets(
-            logits, self._repeat_temperatures((*records.shape, 1))
+        shape = (*records.shape, 1)
+        return EnsembleTargets(logits, np.broadcast_to(temperatures, shape))
+
+
+def _find_shape(output):
+    """Returns the shape of an output with all classes, without the batch."""
+    is_top_k = isinstance(output, TopKTargets)
+    shape = np.shape(output.logits if is_top_k else output)
+    if len(shape) < 2:
+        raise ValueError(
+            "Expected the teacher's outputs to be of shape (batch, ..., "
+            f"classes). Received: shape {shape}"
         )
-
-    def _repeat_temperatures(self, shape):
-        return np.broadcast_to(np.array(self.temperatures, "float32"), shape)
-
-
-def get_fingerprints(records):
-    """Returns the fingerprints of the inputs, uint32 of shape `(batch,)`."""
-    return records[_FINGERPRINT]
+    classes = output.num_classes.flat[0] if is_top_k else shape[-1]
+    return (*shape[1:-1], int(classes))
 
 
 def _split(logits, position):

@@ -1,11 +1,8 @@
-"""The files of a `SoftTargetStore`.
-
-    manifest.json             what the store holds, with a digest of each shard
-    soft_targets-00000.npy    the records of one shard
+"""The files of a `SoftTargetStore`, as in `docs/guides/store_format.md`.
 
 While a store is created there are also
 
-    soft_targets-00000.json   the entry of the manifest for a complete shard
+    soft_targets-00000.json       the manifest's entry for a complete shard
     soft_targets-00001.partial    the shard in progress
 
 A file gets its final name when it is complete and on the disk. A shard is
@@ -14,6 +11,7 @@ complete once its `.json` exists, whatever happens to the process.
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -34,7 +32,6 @@ _REMEDY = (
 # A shard is the most that a crash costs: whichever limit is reached first.
 _EXAMPLES_PER_SHARD = 16384
 _BYTES_PER_SHARD = 2**26
-_BYTES_AT_ONCE = 2**20
 
 
 class StoreError(ValueError):
@@ -66,12 +63,8 @@ def split(start: int, stop: int, size: int) -> list[tuple[int, int, int]]:
 
 def count_examples(examples: int, config: dict) -> dict[int, int]:
     """Returns the number of examples in each shard of a complete store."""
-    return {
-        number: stop - start
-        for number, start, stop in split(
-            0, examples, config["examples_per_shard"]
-        )
-    }
+    parts = split(0, examples, config["examples_per_shard"])
+    return {number: stop - start for number, start, stop in parts}
 
 
 def write_manifest(folder, config: dict, examples: int, entries: dict) -> None:
@@ -98,15 +91,18 @@ def entry_path(folder, number: int):
     return shard_path(folder, number).with_suffix(".json")
 
 
-def read_entries(folder) -> dict[int, dict]:
-    """Returns the manifest entries of complete shards, by number."""
+def read_entries(folder) -> tuple[bool, dict[int, dict]]:
+    """Returns whether a store is complete, and its entries by shard."""
     entries = {}
     for path in folder.glob("soft_targets-*.json"):
         # Another worker may remove them. Then they are in the manifest.
         with contextlib.suppress(FileNotFoundError):
             number = int(path.stem.rpartition("-")[2])
             entries[number] = read_json(path)
-    return entries
+    manifest = read_manifest(folder)
+    if "shards" in manifest:
+        return True, dict(enumerate(manifest["shards"]))
+    return False, entries
 
 
 def remove_entries(folder) -> None:
@@ -239,11 +235,8 @@ def map_shard(folder, entry: dict, record: np.dtype, verify: bool = True):
 
 
 def _digest_file(path) -> str:
-    digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
-        while content := file.read(_BYTES_AT_ONCE):
-            digest.update(content)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _digest_json(content) -> str:

@@ -1,4 +1,3 @@
-import operator
 import os
 import pathlib
 
@@ -36,41 +35,26 @@ class SoftTargetStore:
     `attach`.
 
     `create` can be killed at any moment. The same call continues after the last
-    complete shard and ends with the same bytes. Several processes can share the
-    work with `shard=(i, n)`.
+    complete shard and ends with the same bytes.
 
     Example:
 
     ```python
-    import keras
-    import keras_distill
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices((x, y))
-
+    dataset = tf.data.Dataset.from_tensor_slices(x)
     store = keras_distill.SoftTargetStore.create(
         "soft_targets/", teacher, dataset
     )
     distiller = keras_distill.Distiller(student=student)
-    distiller.compile(
-        optimizer="adam",
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
+    distiller.compile("adam")
     distiller.fit(store.attach(dataset).shuffle(1000).batch(32), epochs=2)
     ```
 
-    For thousands of classes, a store can keep only the largest logits (see
-    `TopKTargets`):
-
-    ```python
-    store = keras_distill.SoftTargetStore.create(
-        "top_k/", teacher, dataset, top_k=5, temperatures=(2.0,)
-    )
-    ```
-
-    Every epoch can see a different augmentation, which teacher and student
-    share: see `views` and `augment` in `create` (Beyer et al., "Knowledge
-    distillation: A good teacher is patient and consistent", 2022).
+    For thousands of classes, a store can keep only the largest logits: see
+    `top_k` in `create`. Every epoch can see a different augmentation, which
+    teacher and student share: see `views` and `augment` (Beyer et al.,
+    "Knowledge distillation: A good teacher is patient and consistent", 2022).
 
     Args:
         path: Folder of a complete store.
@@ -109,14 +93,12 @@ class SoftTargetStore:
 
         The folder contains a `manifest.json` and an `.npy` file for every
         16,384 examples or 64 MiB. An example of C classes takes `2 * C + 8`
-        bytes, in float32 `4 * C + 4`. With `top_k=k` it takes 4 bytes for each
-        of the k (in float16, with 257 to 65,536 classes), 4 for each
-        temperature, and 4 for the fingerprint of the input.
+        bytes, in float32 `4 * C + 4`, and with `top_k=k` about `4 * k`.
 
         Args:
-            path: Folder of the store. If it contains a store that was begun
-                with the same arguments, the work continues: the inputs of
-                existing shards are compared and not labelled again.
+            path: Folder of the store. A store that was begun there with the
+                same arguments is continued: the inputs of existing shards are
+                compared and not labelled again.
             teacher: As in `Distiller`: a `keras.Model`, a callable, a list.
             dataset: The transfer set: arrays, a `tf.data.Dataset` of batches or
                 single examples, or a `keras.utils.PyDataset` or generator of
@@ -124,32 +106,29 @@ class SoftTargetStore:
                 A list of arrays means several inputs.
             top_k: Number of logits to keep of each output, or `None` (the
                 default) for all.
-            dtype: `"float16"` (the default) or `"float32"`. With float16, a
-                logit is stored as the difference to the largest one, with
-                three digits. A difference above 65504 raises an error. With
-                `top_k` it is stored as 65504 instead.
+            dtype: `"float16"` (the default) or `"float32"`. In float16, a logit
+                is its difference to the largest one, with three digits. A
+                difference above 65504 raises an error, or becomes 65504 with
+                `top_k`.
             temperatures: Tuple of the temperatures that losses can use. With
-                `top_k` it defaults to `(1.0, 4.0)`. A teacher that is an
-                `Ensemble` with an arithmetic mean (or a list) needs exactly
-                one. Otherwise the store serves all temperatures, and this is
-                `None`.
+                `top_k` it defaults to `(1.0, 4.0)`. An `Ensemble` with an
+                arithmetic mean (or a list) needs exactly one. Otherwise the
+                store serves all temperatures, and this is `None`.
             from_logits: Whether the teacher outputs logits (`True`, the
-                default) or probabilities that cannot be recognized. The
-                store then contains their logarithm.
+                default) or probabilities that cannot be recognized.
             batch_size: Batch size of the teacher, for arrays and single
                 examples. Defaults to 256.
             views: Number of versions of each example. Defaults to 1.
             augment: Function `(x, seed) -> x` of TensorFlow operations that
-                augments the inputs of one example. All randomness has to come
-                from `seed`, an integer tensor of shape `(2,)` for
-                `tf.random.stateless_uniform`. It needs single examples or
-                arrays. Defaults to `None`.
+                augments the inputs of one example, for arrays and single
+                examples. All randomness has to come from `seed`, for example in
+                `tf.random.stateless_uniform`. Defaults to `None`.
             seed: Integer. The seeds of all views derive from it. Defaults to 0.
             shard: Tuple `(i, n)`: this process is worker i, from 0, of n that
                 write one store. Each worker reads the whole dataset and labels
                 its part. Defaults to `(0, 1)`.
-            examples_per_shard: Number of examples in a file. A crash costs at
-                most so many. Defaults to `None`: as above, in whole batches.
+            examples_per_shard: Number of examples in a file, and the most that
+                a crash costs. Defaults to `None`: as above, in whole batches.
             verbose: `"auto"`, 0 for silence, 1 for a progress bar, or 2 for
                 one line at the end.
 
@@ -158,28 +137,22 @@ class SoftTargetStore:
             write their parts.
 
         Raises:
-            ImportError: If a package is missing: TensorFlow for `augment`, or
-                `pyfarmhash` if the backend is not TensorFlow.
-            ValueError: If an argument is not of the kind above, the soft
-                targets are not finite or too large for `dtype`, or the store
-                was begun with different arguments, teacher or data.
+            ImportError: If TensorFlow is missing for `augment`, or `pyfarmhash`
+                for another backend.
+            ValueError: If an argument is invalid, the soft targets are not
+                finite or too large for `dtype`, or the store was begun with
+                different arguments, teacher or data.
             RuntimeError: If another process creates the same store.
             OSError: If a file cannot be written.
         """
         folder = _check_path(path)
-        encoder = TargetEncoder(
-            teacher,
-            Storage(
-                top_k, dtype, temperatures, from_logits, examples_per_shard
-            ).check(),
+        storage = Storage(
+            top_k, dtype, temperatures, from_logits, examples_per_shard
         )
+        encoder = TargetEncoder(teacher, storage.check())
+        ranks = encoder.teacher.input_ranks()
         transfer_set = TransferSet(
-            dataset,
-            batch_size,
-            views,
-            augment,
-            seed,
-            encoder.teacher.input_ranks(),
+            dataset, batch_size, views, augment, seed, ranks
         )
         if create_store(folder, encoder, transfer_set, shard, verbose):
             return cls(folder)
@@ -210,8 +183,7 @@ class SoftTargetStore:
                 `None`: single examples stay single, so that they can be
                 shuffled, and arrays come in batches of 32.
             augment: The function that `create` got. Each complete pass through
-                the result shows the next view. After a pass that `take` cuts
-                short, the same view comes again.
+                the result shows the next view.
             teacher: The teacher that made the store, as a check, or `None`.
             check: `"all"` (the default) compares the fingerprint of every
                 input, `"sample"` only of the first input in each batch.
@@ -228,12 +200,10 @@ class SoftTargetStore:
         Raises:
             ImportError: As in `create`.
             ValueError: If the inputs have a different shape or dtype, the
-                teacher is a different one, or an argument is not of the kind
-                above.
+                teacher is a different one, or an argument is invalid.
             tf.errors.InvalidArgumentError: During an epoch (`ValueError` for a
-                `PyDataset`), with the number of the example: if an input is
-                not the one that was labelled, if there are more examples than
-                in the store, or if a file is damaged.
+                `PyDataset`), if an input is not the one that was labelled,
+                there are more examples than in the store, or a file is damaged.
         """
         check_choice("check", check, ("all", "sample"))
         initial_epoch = check_integer("initial_epoch", initial_epoch, low=0)
@@ -247,16 +217,10 @@ class SoftTargetStore:
         if teacher is not None:
             self._check_teacher(teacher)
         compared = None if check == "all" else 1
+        arguments = (self._reader, dataset, batch_size, compared)
         if USES_TF_DATA or is_tf_dataset(dataset) or augmented:
-            return import_joining().attach(
-                self._reader,
-                dataset,
-                batch_size,
-                augment,
-                compared,
-                initial_epoch,
-            )
-        return PairedBatches(self._reader, dataset, batch_size, compared)
+            return import_joining().attach(*arguments, augment, initial_epoch)
+        return PairedBatches(*arguments)
 
     def __len__(self):
         """Number of records: of examples, times the number of views."""
@@ -287,12 +251,12 @@ class SoftTargetStore:
                     f"Expected a slice with a positive step. Received: {key}"
                 )
             return decode(read(start, stop)[::step])
-        position = operator.index(key)
-        if not -len(self) <= position < len(self):
+        try:
+            position = range(len(self))[key]
+        except IndexError:
             raise IndexError(
                 f"The store has {len(self)} records. Received: {key}"
-            )
-        position %= len(self)
+            ) from None
         (record,) = read(position, position + 1)
         return decode(record)
 

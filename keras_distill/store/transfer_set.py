@@ -35,10 +35,11 @@ class TransferSet:
             )
         self.seed = None if augment is None else seed
         if USES_TF_DATA or is_tf_dataset(dataset) or augment is not None:
-            examples = import_joining().to_examples(
+            joining = import_joining()
+            examples = joining.pipelines.to_examples(
                 dataset, batch_size, ranks, augment, BATCH_SIZE
             )
-            self._batches = import_joining().list_inputs(
+            self._batches = joining.list_inputs(
                 examples, batch_size or BATCH_SIZE, self.views, augment, seed
             )
             self._length, self._batched = examples.length, examples.batched
@@ -59,13 +60,8 @@ class TransferSet:
 
     def count(self, first_batch_size: int) -> int | None:
         """Estimates the number of examples in all views, if it is known."""
-        if self._length is None:
-            return None
-        return (
-            self._length
-            * self.views
-            * (first_batch_size if self._batched else 1)
-        )
+        size = first_batch_size if self._batched else 1
+        return self._length and self._length * self.views * size
 
 
 def import_joining():

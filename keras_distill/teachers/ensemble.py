@@ -1,3 +1,4 @@
+import functools
 import typing
 
 import keras
@@ -8,9 +9,11 @@ from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.forward import Forward
 from keras_distill.forward import forward
-from keras_distill.outputs import flatten_like
+from keras_distill.forward import list_outputs
 from keras_distill.targets import LOG_SMALLEST
-from keras_distill.targets import soften
+from keras_distill.targets import flatten_like
+from keras_distill.targets import is_float
+from keras_distill.targets import log_softmax
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_integer
@@ -37,8 +40,10 @@ def add_to_arithmetic_mean(total, logits, weight, temperature=1.0, axis=-1):
 
     `total` is the result for the members so far, or `None` for the first.
     """
-    log_softmax = ops.log_softmax(soften(logits, temperature, axis), axis=axis)
-    weighted = temperature * (log_softmax + _log(weight, logits.dtype))
+    weight = ops.cast(weight, logits.dtype)
+    log_weight = ops.cast(to_logits(weight, _LOG_ZERO), logits.dtype)
+    log_probabilities = log_softmax(logits, temperature, axis)
+    weighted = temperature * (log_probabilities + log_weight)
     if total is None:
         return weighted
     larger = ops.maximum(total, weighted)
@@ -59,14 +64,6 @@ def add_to_geometric_mean(total, logits, weight):
     """
     weighted = ops.cast(weight, logits.dtype) * logits
     return weighted if total is None else total + weighted
-
-
-def _log(weight, dtype):
-    weight = ops.cast(weight, dtype)
-    positive = weight > 0
-    return ops.where(
-        positive, ops.log(ops.where(positive, weight, 1.0)), _LOG_ZERO
-    )
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -172,9 +169,9 @@ class Ensemble(keras.Model):
         self,
         inputs,
         temperature=1.0,
+        axis=None,
         from_logits=None,
         inspect=None,
-        axis=None,
     ):
         """Returns the logits of the mean at a temperature, for inference."""
         # `temperature` and `axis` may be functions of a member's outputs.
@@ -187,7 +184,8 @@ class Ensemble(keras.Model):
         for position, model in enumerate(self.models):
             # Otherwise the activations of all members are in memory at once.
             delayed = add_control_dependency(means, inputs)
-            member = _call_member(model, delayed, temperature, axis)
+            # Members of ensembles are averaged at the same temperature.
+            member = call_model(model, delayed, temperature, axis)
             if first is None:
                 first = member
                 count = len(member.logits)
@@ -199,23 +197,27 @@ class Ensemble(keras.Model):
                 )
                 requested = axis(member.outputs)
             outputs = flatten_like(
-                first.outputs, outputs_of_a_member=member.outputs
+                first.outputs, member.outputs, "outputs_of_a_member"
             )
             axes = list(map(self._find_axis, requested, outputs))
             for number, output in enumerate(outputs):
-                logits = member.logits[number]
-                if logits is None:
-                    _check_dtype(output, position)
-                    logits = output
-                    if not from_logits:
-                        logits = to_logits(output, LOG_SMALLEST)
-                    elif inspect:
-                        inspect(output, axes[number])
+                if not is_float(output):
+                    raise ValueError(
+                        "Expected floating point outputs of each member. "
+                        f"Received: dtype={output.dtype} of member {position}. "
+                        "Does this member return class ids?"
+                    )
                 means[number] = self._add(
                     position,
                     inputs,
                     means[number],
-                    logits,
+                    member.find_logits(
+                        number,
+                        from_logits,
+                        LOG_SMALLEST,
+                        inspect
+                        and functools.partial(inspect, axis=axes[number]),
+                    ),
                     temperatures[number],
                     axes[number],
                 )
@@ -290,29 +292,13 @@ class Ensemble(keras.Model):
         return cls(**{**config, "models": models})
 
 
-def _call_member(model, inputs, temperature, axis) -> Forward:
-    if isinstance(model, Ensemble):
-        # Members of ensembles are averaged at the same temperature.
-        outputs = model.compute_logits(inputs, temperature, axis=axis)
-        logits = tuple(keras.tree.flatten(outputs))
-    elif isinstance(model, keras.layers.Layer):
-        return forward(model, inputs, training=False)
-    else:
-        outputs = model(inputs)
-        logits = (None,) * len(keras.tree.flatten(outputs))
-    masks = tuple(map(get_keras_mask, keras.tree.flatten(outputs)))
-    return Forward(outputs, logits, {}, masks)
-
-
-def _check_dtype(output, position) -> None:
-    if not keras.backend.is_float_dtype(
-        keras.backend.standardize_dtype(output.dtype)
-    ):
-        raise ValueError(
-            "Expected floating point outputs of each member. "
-            f"Received: dtype={output.dtype} of member {position}. Does this "
-            "member return class ids?"
-        )
+def call_model(model, inputs, *arguments) -> Forward:
+    """Runs a model, a function, or `compute_logits` of an ensemble, once."""
+    if not isinstance(model, Ensemble):
+        return forward(model, inputs)
+    outputs = model.compute_logits(inputs, *arguments)
+    logits = tuple(keras.tree.flatten(outputs))
+    return Forward(outputs, logits, {}, tuple(map(get_keras_mask, logits)))
 
 
 def _check_members(models) -> None:
@@ -327,19 +313,27 @@ def _check_members(models) -> None:
                 "Expected each of `models` to be a `keras.Model` or a "
                 f"callable. Received: {model!r}"
             )
-    known = [
-        [tuple(output.shape) for output in model.outputs]
-        for model in models
-        if getattr(model, "outputs", None)
+    known = list(filter(list_outputs, models))
+    for model in known[1:]:
+        check_same_outputs(known[0], model, "all members")
+
+
+def check_same_outputs(first, second, owners: str) -> None:
+    """Raises a `ValueError` if models have known and different outputs."""
+    received, expected = [
+        [tuple(output.shape) for output in list_outputs(model)]
+        for model in (first, second)
     ]
-    for shapes in known[1:]:
-        if len(shapes) != len(known[0]) or not all(
-            map(shapes_agree, shapes, known[0])
-        ):
-            raise ValueError(
-                "Expected the outputs of all members to have the same shapes. "
-                f"Received: {known[0]} and {shapes}"
-            )
+    if not received or not expected:
+        return
+    if len(received) != len(expected) or not all(
+        map(shapes_agree, received, expected)
+    ):
+        raise ValueError(
+            f"Expected the outputs of {owners} to have the same shapes, with "
+            "the same number of classes. "
+            f"Received: {received} and {expected}"
+        )
 
 
 def _check_weights(weights, count: int) -> list[float]:

@@ -8,13 +8,16 @@ from keras_distill.backend import without_gradient
 from keras_distill.backend.keras_compat import flatten_layers
 from keras_distill.backend.keras_compat import infer_outputs
 from keras_distill.backend.keras_compat import list_own_weights
+from keras_distill.data.cache import TargetCache
 from keras_distill.fingerprints import fingerprint_model
 from keras_distill.forward import ends_linearly
 from keras_distill.forward import forward
+from keras_distill.forward import list_outputs
 from keras_distill.targets import DenseTargets
 from keras_distill.targets import as_targets
 from keras_distill.teachers.ensemble import Ensemble
-from keras_distill.validation import shapes_agree
+from keras_distill.teachers.ensemble import call_model
+from keras_distill.teachers.ensemble import check_same_outputs
 
 _HALF = ("float16", "bfloat16")
 
@@ -43,10 +46,8 @@ class Teacher:
                 f"Received: teacher={teacher!r}"
             )
         owner = getattr(teacher, "__self__", None)
-        if isinstance(owner, keras.Model) and teacher.__name__ in (
-            "predict",
-            "predict_on_batch",
-        ):
+        names = ("predict", "predict_on_batch")
+        if isinstance(owner, keras.Model) and teacher.__name__ in names:
             raise ValueError(
                 "Expected `teacher` to be the model itself: "
                 f"`{teacher.__name__}` returns arrays and cannot be a part of "
@@ -77,10 +78,8 @@ class Teacher:
 
     def find_outputs(self):
         """Returns the outputs as `keras.KerasTensor`s, `None` if unknown."""
-        for model in _list_members(self.function):
-            if getattr(model, "outputs", None):
-                return model.outputs
-        return None
+        outputs = map(list_outputs, _list_members(self.function))
+        return next(filter(None, outputs), None)
 
     def ends_linearly(self) -> bool:
         """Whether its outputs are known to be logits."""
@@ -129,10 +128,7 @@ class Teacher:
                     "Expected `student` and `teacher` to be two models. "
                     f"Received the same model twice: {student!r}"
                 )
-            if getattr(model, "outputs", None) and getattr(
-                student, "outputs", None
-            ):
-                _check_outputs(model.outputs, student.outputs)
+            check_same_outputs(model, student, "teacher and student")
         shared = self.list_shared_weights(student)
         if shared:
             warnings.warn(
@@ -147,26 +143,61 @@ class Teacher:
         """Returns the `Targets` of each output, without a gradient."""
         with without_gradient():
             if self.is_ensemble:
-                return self._average(inputs, objective, check)
-            if self.model is None:
-                return keras.tree.map_structure(_stop, self.function(inputs))
-            result = forward(self.model, inputs)
-            if not keras.tree.is_nested(result.outputs):
-                return _stop(result.outputs, *result.logits)
+                result = call_model(
+                    self.function,
+                    inputs,
+                    objective.ensemble_temperatures,
+                    objective.ensemble_axes,
+                    objective.teacher_from_logits() if self.is_list else None,
+                    check and functools.partial(check.inspect, "teacher"),
+                )
+            else:
+                result = forward(self.function, inputs)
             flat = keras.tree.flatten(result.outputs)
             targets = list(map(_stop, flat, result.logits))
             return keras.tree.pack_sequence_as(result.outputs, targets)
 
-    def _average(self, inputs, objective, check):
-        """Returns the targets of an ensemble."""
-        logits = self.function.compute_logits(
-            inputs,
-            objective.ensemble_temperatures,
-            objective.teacher_from_logits() if self.is_list else None,
-            check and functools.partial(check.inspect, "teacher"),
-            objective.ensemble_axes,
-        )
-        return keras.tree.map_structure(lambda x: _stop(x, x), logits)
+
+class Supervision:
+    """The teacher and the cache: where soft targets come from."""
+
+    def __init__(self, student, teacher):
+        self._student = student
+        self.cache = TargetCache()
+        self.replace_teacher(teacher)
+
+    def replace_teacher(self, teacher) -> None:
+        """Replaces the teacher, if the student can match the new one."""
+        wrapped = None if teacher is None else Teacher(teacher)
+        if wrapped is not None:
+            wrapped.check_against(self._student)
+        self.teacher = wrapped
+
+    @property
+    def averages(self) -> bool:
+        """Whether the soft targets are means at the present temperature."""
+        teacher = self.teacher
+        return teacher is not None and teacher.averages_at_a_temperature
+
+    def check(self, objective) -> None:
+        """Raises a `ValueError` if the soft targets no longer hold."""
+        self.cache.check(self.teacher, objective.temperatures())
+        if self.averages and objective.built:
+            # A callback may have changed one of them.
+            objective.ensemble_temperatures()
+
+    def check_metrics(self, objective) -> None:
+        """Raises if a metric needs another temperature than the ensemble."""
+        if not self.averages:
+            return
+        for name, temperature, present in objective.metric_temperatures():
+            if temperature != present:
+                raise ValueError(
+                    "The mean of an ensemble is computed at the temperature of "
+                    "the distillation loss, and holds at no other temperature: "
+                    f"pass `temperature={present:g}` to the metric "
+                    f"{name!r}. Received: temperature={temperature:g}"
+                )
 
 
 def _list_members(model) -> list:
@@ -192,19 +223,3 @@ def _stop(output, logits=None):
         # NumPy and the losses need more.
         tensor = ops.cast(tensor, "float32")
     return as_targets(tensor) if logits is None else DenseTargets(tensor)
-
-
-def _check_outputs(teacher_outputs, student_outputs):
-    if len(teacher_outputs) != len(student_outputs):
-        raise ValueError(
-            "Expected the teacher to have as many outputs as the student. "
-            f"Received: teacher with {len(teacher_outputs)}, student with "
-            f"{len(student_outputs)}"
-        )
-    for teacher, student in zip(teacher_outputs, student_outputs, strict=True):
-        if not shapes_agree(teacher.shape, student.shape):
-            raise ValueError(
-                "Expected the outputs of teacher and student to have the same "
-                "shape, with the same number of classes. Received: teacher "
-                f"{teacher.shape}, student {student.shape}"
-            )

@@ -19,7 +19,7 @@ def make_parser(name, description, experiments, scales, scale):
     Args:
         name: The name of the reproduction's package.
         description: The docstring of the command.
-        experiments: Names of those that run by default.
+        experiments: Names of all experiments.
         scales: Names of the scales.
         scale: The default one.
     """
@@ -32,7 +32,7 @@ def make_parser(name, description, experiments, scales, scale):
         "experiments",
         nargs="*",
         metavar="experiment",
-        help=f"which of {', '.join(experiments)} (default: all)",
+        help=f"which of {', '.join(experiments)} (default: all except search)",
     )
     parser.add_argument(
         "--scale",

@@ -98,7 +98,7 @@ def main(argv=None):
 
 def parse_arguments(argv):
     """Returns the command-line arguments."""
-    parser = make_parser("mnist", __doc__, ALL, SCALES, "full")
+    parser = make_parser("mnist", __doc__, ALL | SEARCH, SCALES, "full")
     parser.add_argument(
         "--seeds",
         type=positive_integer,

@@ -98,7 +98,7 @@ def _list_tasks(study, names, phases):
 
 def parse_arguments(argv):
     """Returns the command-line arguments."""
-    parser = make_parser("speech", __doc__, ALL, SCALES, "paper")
+    parser = make_parser("speech", __doc__, ALL | SEARCH, SCALES, "paper")
     parser.add_argument(
         "--held-out",
         choices=SPEAKERS,

@@ -29,8 +29,9 @@ def test_page_and_readme_say_how_long_it_took(name, tasks):
     time = load_results(name)["time"]
     on_two_cores = f"{time['minutes'] / 2:.0f}"
     assert (
-        f"The {time['tasks']} {tasks} took {time['minutes']:.0f} minutes, "
-        f"{on_two_cores} on two cores" in load_page(name)
+        f"The {time['tasks']} {tasks} took {time['minutes']:.0f} minutes of "
+        f"computing, which is {on_two_cores} minutes on two cores"
+        in load_page(name)
     )
     readme = (REPRODUCTIONS / "README.md").read_text()
     assert re.search(

@@ -57,7 +57,7 @@ def test_no_image_is_in_two_parts(tune):
         assert set(labels) == set(range(10))
 
 
-def test_the_tests_images_are_the_quickstarts(tune):
+def test_test_images_equal_quickstart(tune):
     data = tune.load_data(200)
     np.testing.assert_array_equal(
         data["test_images"], tune.quickstart.load_data()["test_images"]

@@ -117,7 +117,7 @@ def test_divergence_does_not_saturate():
     np.testing.assert_allclose(gradient, [[-1.0, 1.0]], rtol=1e-6)
 
 
-def test_divergence_of_those_who_agree():
+def test_kl_divergence_of_equal_logits_is_zero():
     """As the student comes close, the divergence keeps its digits."""
     rng = np.random.default_rng(2)
     teacher = rng.normal(size=(50, 10)).astype("float32")

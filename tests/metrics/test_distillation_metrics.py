@@ -261,6 +261,23 @@ def two_outputs(seed):
     )
 
 
+def test_the_mean_of_an_output_has_the_temperature_of_its_own_loss():
+    distiller = keras_distill.Distiller(
+        student=two_outputs(1), teacher=[two_outputs(2), two_outputs(3)]
+    )
+    distiller.compile(
+        "sgd",
+        distillation_loss={
+            "a": losses.SoftTargetCrossentropy(2.0),
+            "b": losses.SoftTargetCrossentropy(4.0),
+        },
+        distillation_metrics={"a": metrics.TeacherKLDivergence(4.0)},
+    )
+    message = r"`temperature=2` to the metric 'a_teacher_kl_divergence'"
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(np.ones((4, 6), "float32"), verbose=0)
+
+
 def test_several_outputs(data):
     x, _ = data
     student, teacher = two_outputs(1), two_outputs(2)

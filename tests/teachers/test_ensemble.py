@@ -319,7 +319,7 @@ def test_members_that_do_not_fit_together(make_model):
         keras_distill.Ensemble([make_model(), other])
 
 
-def test_what_can_not_be_saved(make_model):
+def test_saving_ensemble_of_functions_raises(make_model):
     ensemble = keras_distill.Ensemble([lambda x: x])
     with pytest.raises(NotImplementedError, match="can be saved only if"):
         ensemble.get_config()
