@@ -18,6 +18,7 @@ import numpy as np
 import _measure
 import _networks
 from keras_distill.data.cache import estimate_bytes
+from keras_distill.teachers.predictor import TargetPredictor
 
 FEATURES = 16
 CACHED, ON_THE_FLY, ESTIMATE = "cached", "on the fly", "estimate"
@@ -72,8 +73,8 @@ def measure_own_memory(arguments):
 def estimate(arguments):
     """Returns what `fit` expects, as a sample beside those of processes."""
     distiller, x, _ = make_training(arguments)
-    predictor = distiller._supervision.make_predictor(
-        distiller._objective, distiller._check
+    predictor = TargetPredictor(
+        distiller._supervision.teacher, distiller._objective
     )
     size = estimate_bytes(x, predictor)
     return {"peak_bytes": size, "growth_bytes": size, "steps": 0}

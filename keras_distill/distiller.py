@@ -50,9 +50,10 @@ class Distiller(DistillationStep):
 
     The logs contain `loss` (everything that is minimized), `soft_loss` (the
     weighted sum of the distillation losses), `hard_loss` (the `loss` of
-    `compile`, before `1 - alpha`) and the metrics. In `evaluate`, `loss` is the
-    hard loss and the regularization, unless the data contains soft targets or
-    `distillation_metrics` need them.
+    `compile`, before `1 - alpha`), each distillation loss if there are several,
+    the metrics, and at the end of an epoch `alpha` and `temperature`. In
+    `evaluate`, `loss` is the hard loss and the regularization, unless the data
+    contains soft targets or `distillation_metrics` need them.
 
     A model that ends in a softmax (`keras.layers.Softmax`,
     `activation="softmax"`, `TemperatureSoftmax`) is distilled on the logits
@@ -87,10 +88,10 @@ class Distiller(DistillationStep):
     Args:
         student: The `keras.Model` to train.
         teacher: A `keras.Model`; a callable `inputs -> logits`; a list of
-            these, whose mean probabilities at the temperature of the loss are
-            the soft targets; or `None` if the data contains soft targets. It
-            gets the student's inputs, and its outputs have the structure and
-            shapes of the student's outputs. Defaults to `None`.
+            models or callables, to learn from the mean of their probabilities
+            at the temperature of the loss; or `None` (the default) if the data
+            contains soft targets. It gets the student's inputs, and its outputs
+            have the structure and shapes of the student's outputs.
         name: Optional name of the model.
 
     Raises:
@@ -107,9 +108,7 @@ class Distiller(DistillationStep):
         )
         self.student = student
         self._supervision = Supervision(student, teacher)
-        self._objective = Objective(
-            "soft_target_crossentropy", None, None, False, None
-        )
+        self._objective = Objective("soft_target_crossentropy")
         self._check = StepCheck()
         self.built = student.built
 
@@ -142,10 +141,7 @@ class Distiller(DistillationStep):
 
     @property
     def distillation_loss(self):
-        """The distillation losses: one, or a list or dict of them.
-
-        `distiller.distillation_loss.temperature = 2.0` needs no new `compile`.
-        """
+        """The distillation losses. You can set a `temperature` at any time."""
         self._assert_is_compiled("distillation_loss")
         return self._objective.losses
 
@@ -225,10 +221,10 @@ class Distiller(DistillationStep):
         check_hard_loss(loss, [metrics, weighted_metrics], self.student)
         self._objective = Objective(
             distillation_loss,
-            distillation_loss_weights,
-            alpha,
-            loss is not None,
-            distillation_metrics,
+            weights=distillation_loss_weights,
+            alpha=alpha,
+            has_hard_loss=loss is not None,
+            metrics=distillation_metrics,
         )
         self._objective.build(find_output_names(self.student))
         self._check = StepCheck()
@@ -289,7 +285,7 @@ class Distiller(DistillationStep):
                 elements of a dataset can contain soft targets:
                 `(keras_distill.WithSoftTargets(x, logits), y)`.
             y: The labels, as in `keras.Model.fit`, or `None` for an unlabelled
-                transfer set. If only some examples have labels, the others get
+                transfer set. If only some examples have labels, the rest gets
                 the label -1 and the loss has `ignore_class=-1`.
             batch_size: As in `keras.Model.fit`.
             epochs: As in `keras.Model.fit`.
@@ -326,8 +322,9 @@ class Distiller(DistillationStep):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: If soft targets or labels are missing, a label is not a
-                class of the student, or soft targets are not finite.
+            ValueError: Before `compile`, or if soft targets or labels are
+                missing, a label is not a class of the student, soft targets are
+                not finite, or `cache` cannot be used.
         """
         self._assert_is_compiled("fit")
         x = parse_soft_targets(x, y, soft_targets)
@@ -375,8 +372,7 @@ class Distiller(DistillationStep):
 
         Returns:
             Dict of floats with `"alpha"` (if there is a hard loss) and
-            `"temperature"` (with the name of the loss in front, if
-            several losses have a temperature).
+            `"temperature"` (after the name of the loss, if there are several).
 
         Raises:
             ValueError: Before `compile`.
@@ -492,6 +488,9 @@ class Distiller(DistillationStep):
                 alpha=self.alpha,
                 auto_scale_loss=self._auto_scale_loss,
             )
+            if self._jit_is_auto:
+                # Keras has its value on this machine.
+                config["jit_compile"] = "auto"
         return config
 
     def compile_from_config(self, config):

@@ -4,7 +4,7 @@ The logits of a model that ends in a softmax cannot be computed from its
 probabilities: a probability underflows where a logit does not. But they exist
 during the pass, as the inputs of the softmax. `forward` records every softmax
 while the model runs. Where an output of the model is the output of a softmax,
-it returns the logits, too. Nothing runs twice, and no second model is built.
+it also returns the logits. Nothing runs twice, and no second model is built.
 """
 
 import contextlib
@@ -132,7 +132,7 @@ def _list_last_operations(model):
             yield operation
 
 
-def serves_softer(model) -> bool:
+def has_serving_temperature(model) -> bool:
     """Whether a softmax in a model serves at another temperature than 1."""
     return any(
         isinstance(layer, TemperatureSoftmax) and layer.serving_temperature != 1

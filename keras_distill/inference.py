@@ -7,7 +7,7 @@ from keras import ops
 from keras_distill.backend import compile_inference
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.data.batches import to_batches
-from keras_distill.forward import serves_softer
+from keras_distill.forward import has_serving_temperature
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.ensemble import call_model
@@ -111,7 +111,9 @@ def depends_on_temperature(model) -> bool:
     """Whether the logits of a model hold only at one temperature."""
     if isinstance(model, Ensemble):
         return model.averages_at_a_temperature
-    return isinstance(model, keras.layers.Layer) and serves_softer(model)
+    return isinstance(model, keras.layers.Layer) and has_serving_temperature(
+        model
+    )
 
 
 def show_progress(batches, length, verbose):

@@ -1,4 +1,4 @@
-"""What a `Distiller` minimizes and logs."""
+"""The loss that a `Distiller` minimizes, and the values that it logs."""
 
 import collections
 import functools
@@ -46,7 +46,15 @@ class Objective:
     each output: a loss, a list of losses, or `None`. Metrics work the same way.
     """
 
-    def __init__(self, losses, weights, alpha, has_hard_loss, metrics):
+    def __init__(
+        self,
+        losses,
+        *,
+        weights=None,
+        alpha=None,
+        has_hard_loss=False,
+        metrics=None,
+    ):
         self.losses = replace_identifiers(losses, get_loss)
         self.weights = weights
         _check_losses(self.losses, losses)
@@ -62,7 +70,7 @@ class Objective:
         )
         self.terms: typing.Any = None
         self.output_names: typing.Any = None
-        # An output, a metric, and the loss whose flags are its defaults.
+        # Output, metric, and the loss that has the metric's default flags.
         self.metrics: list[tuple] = []
         self.tracker: typing.Any = None
         self._listed_metrics: typing.Any = None
@@ -89,9 +97,10 @@ class Objective:
             )
         ]
         listed = [metric for _, metric, _ in self.metrics]
-        _check_names(listed)
+        term_names = _name_terms(terms, output_names)
+        _check_names([*term_names, *(metric.name for metric in listed)])
         self._listed_metrics = MetricsList(listed)
-        self.tracker = LossTracker(_name_terms(terms, output_names))
+        self.tracker = LossTracker(term_names)
         self.output_names = output_names
         self.terms = terms
 
@@ -427,12 +436,13 @@ def _copy(metric, name):
     return type(metric).from_config({**config, "name": name})
 
 
-def _check_names(metrics) -> None:
-    names = collections.Counter(_RESERVED)
-    names.update(metric.name for metric in metrics)
-    repeated = [name for name, count in names.items() if count > 1]
+def _check_names(names) -> None:
+    """Raises if two entries of the logs have the same name."""
+    counts = collections.Counter([*_RESERVED, *names])
+    repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise ValueError(
-            "Expected `distillation_metrics` with different names: pass "
-            f"`name=...` to them. Received twice, or reserved: {repeated}"
+            "Expected distillation losses and `distillation_metrics` with "
+            "different names: pass `name=...` to them. Received twice, or "
+            f"reserved: {repeated}"
         )

@@ -34,14 +34,12 @@ from keras_distill.forward import ends_linearly
 from keras_distill.forward import forward
 from keras_distill.objective import Objective
 from keras_distill.outputs import name_outputs
-from keras_distill.step_check import NEEDS_LABELS
 from keras_distill.step_check import NO_LABELS
+from keras_distill.step_check import NO_LABELS_MESSAGE
 from keras_distill.step_check import StepCheck
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
-from keras_distill.targets import as_targets
 from keras_distill.targets import flatten_like
-from keras_distill.targets import map_outputs
 from keras_distill.teachers.teacher import Supervision
 
 # The entry of a step's logs with the report of its `StepCheck`.
@@ -118,8 +116,8 @@ class DistillationStep(TrainedModel):
         """Returns the data of a training step with checked soft targets."""
         x, y, sample_weight = _unpack(data)
         if y is None and self.loss is not None and self.alpha < 1:
-            raise ValueError(NEEDS_LABELS)
-        x = self._find_targets(x)
+            raise ValueError(NO_LABELS_MESSAGE)
+        x = self._supervision.find_targets(x, self._objective, self._check)
         if not isinstance(x, WithSoftTargets):
             raise ValueError(
                 "There are no soft targets: pass a `teacher` to the "
@@ -134,8 +132,9 @@ class DistillationStep(TrainedModel):
     def _add_targets_to_test(self, data):
         """Returns the data of a test step, with soft targets if needed."""
         x, y, sample_weight = _unpack(data)
-        if self._objective.has_metrics or isinstance(x, WithSoftTargets):
-            x = self._find_targets(x)
+        objective = self._objective
+        if objective.has_metrics or isinstance(x, WithSoftTargets):
+            x = self._supervision.find_targets(x, objective, self._check)
             if not isinstance(x, WithSoftTargets):
                 warnings.warn(
                     "`distillation_metrics` compare the student with its "
@@ -147,19 +146,6 @@ class DistillationStep(TrainedModel):
             elif not isinstance(x.soft_targets, CheckedTargets):
                 x = WithSoftTargets(x.inputs, CheckedTargets(x.soft_targets))
         return x, y, sample_weight
-
-    def _find_targets(self, x):
-        """Returns inputs with parsed soft targets, if there are any."""
-        if isinstance(x, WithSoftTargets):
-            if isinstance(x.soft_targets, CheckedTargets):
-                return x
-            targets = map_outputs(as_targets, x.soft_targets)
-            return WithSoftTargets(x.inputs, targets)
-        teacher = self._supervision.teacher
-        if teacher is None:
-            return x
-        targets = teacher.compute_targets(x, self._objective, self._check)
-        return WithSoftTargets(x, targets)
 
     def call(self, inputs, training=None):
         if not isinstance(inputs, WithSoftTargets):
@@ -372,6 +358,7 @@ class DistillationStep(TrainedModel):
             # Keras asks only the layers that it tracks.
             models = [teacher.model] if teacher and teacher.model else []
             self.jit_compile = resolve_jit_compile(self, models)
+        self._check.warned.discard("teacher")
         self._check.inspected = set()
         if not ends_linearly(self.student):
             self._check.inspected.add("student")

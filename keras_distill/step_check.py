@@ -11,7 +11,7 @@ from keras_distill.backend import is_free_to_read
 from keras_distill.backend import keeping_variables
 from keras_distill.backend import sum_over_replicas
 from keras_distill.backend.keras_compat import is_sparse
-from keras_distill.losses.distillation_loss import OTHER_TARGETS
+from keras_distill.losses.distillation_loss import WRONG_TARGETS_MESSAGE
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import flatten_outputs
@@ -19,10 +19,10 @@ from keras_distill.targets import is_float
 from keras_distill.targets import map_outputs
 from keras_distill.targets import mask_rows
 
-NEEDS_LABELS = (
+NO_LABELS_MESSAGE = (
     "`alpha < 1` gives the labels a weight, but the data has no labels. To "
     "train on soft targets only, pass `loss=None` or `alpha=1.0` to `compile`. "
-    "If only some examples have labels, give the others the label -1 and the "
+    "If only some examples have labels, give the rest the label -1 and the "
     "loss `ignore_class=-1`. Received: y=None"
 )
 _FIXES = {
@@ -37,11 +37,11 @@ _FIXES = {
     ),
 }
 # The entries of the report of an epoch: the number of batches up to the first
-# that is not finite, the number of such samples, whether soft targets do not
-# serve and whether labels are missing, and how far outputs are from
+# that is not finite, the number of such samples, whether soft targets are
+# invalid and whether labels are missing, and how far outputs are from
 # probabilities.
 _BATCHES, _ROWS, WRONG_TARGETS, NO_LABELS, _TEACHER, _STUDENT = range(6)
-# A few rows tell logits from probabilities.
+# A few rows are enough to distinguish logits from probabilities.
 _INSPECTED = 8
 
 
@@ -62,9 +62,9 @@ class StepCheck:
             aggregation="only_first_replica",
             name="report",
         )
-        # The models whose outputs may be probabilities.
+        # The models that may output probabilities.
         self.inspected = {"student", "teacher"}
-        self._warned = False
+        self.warned: set[str] = set()
         # The oldest report that has not been read.
         self._unread = None
 
@@ -170,18 +170,18 @@ class StepCheck:
             )
         if report[WRONG_TARGETS]:
             raise ValueError(
-                f"{OTHER_TARGETS}. The mass outside of the top k classes and "
-                "the mean of an ensemble cannot be computed for another "
-                "temperature: pass it as `temperatures=...` when you create "
-                "the soft targets. `SoftTargetStore.info()` lists the "
+                f"{WRONG_TARGETS_MESSAGE}. The mass outside of the top k "
+                "classes and the mean of an ensemble cannot be computed for "
+                "another temperature: pass it as `temperatures=...` when you "
+                "create the soft targets. `SoftTargetStore.info()` lists the "
                 "temperatures and classes of a store."
             )
         if report[NO_LABELS]:
-            raise ValueError(NEEDS_LABELS)
-        if not self._warned:
-            self._warned = True
-            warn_of_probabilities("teacher", report[_TEACHER], _FIXES)
-            warn_of_probabilities("student", report[_STUDENT], _FIXES)
+            raise ValueError(NO_LABELS_MESSAGE)
+        for role, entry in (("teacher", _TEACHER), ("student", _STUDENT)):
+            if report[entry] >= 0 and role not in self.warned:
+                self.warned.add(role)
+                warn_of_probabilities(role, report[entry], _FIXES)
 
 
 def warn_of_probabilities(role: str, deviation, fixes: dict) -> None:

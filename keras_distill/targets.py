@@ -80,7 +80,7 @@ class Targets(abc.ABC):
         return log_softmax(self.logits, temperature, axis)
 
     def project(self, student_logits, temperature, axis: int):
-        """Returns logits whose softmax the student has in its place."""
+        """Returns student logits that correspond to `log_probabilities`."""
         return soften(student_logits, temperature, axis)
 
     def all_logits(self):

@@ -15,7 +15,7 @@ TARGET_DTYPES = ("float16", "float32")
 
 
 def top_k_targets(logits, k, temperatures=(1.0, 4.0), dtype="float32"):
-    """Keeps the k largest logits of each sample, and the mass of the others.
+    """Keeps the k largest logits of each sample, and the mass of the rest.
 
     Example:
 

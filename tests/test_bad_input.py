@@ -279,6 +279,23 @@ BAD_CALLS = {
         lambda: distill(loss=None, alpha=0.9),
         r"Without a hard loss.*`alpha` has to be 1. Received: alpha=0.9",
     ),
+    "reserved_name_of_a_loss": (
+        lambda: distill(
+            distillation_loss=[
+                losses.SoftTargetCrossentropy(name="loss"),
+                losses.LogitMatching(),
+            ]
+        ),
+        r"different names.*reserved: \['loss'\]",
+    ),
+    "from_logits_of_an_ensemble": (
+        lambda: keras_distill.Ensemble([model()], from_logits="logits"),
+        r"`from_logits` to be True or False",
+    ),
+    "axis_of_a_metric": (
+        lambda: keras_distill.metrics.TeacherAgreement(axis="last"),
+        r"`axis` to be an integer.*axis='last'",
+    ),
     "alpha_set_outside": (lambda: set_alpha(2), r"`alpha`.*alpha=2"),
     "alpha_set_without_hard_loss": (
         lambda: set_alpha(0.5, loss=None),

@@ -184,6 +184,20 @@ def test_the_optimizer_is_the_one_that_was_saved(
     assert int(loaded.optimizer.iterations) == 1
 
 
+def test_automatic_jit_compile_is_saved(data, make_model, tmp_path):
+    """The value depends on the machine, and on the teacher."""
+    distiller = keras_distill.Distiller(
+        student=make_model(), teacher=make_model(seed=5)
+    )
+    distiller.compile("adam")
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.saving.load_model(tmp_path / "distiller.keras")
+    assert loaded.get_compile_config()["jit_compile"] == "auto"
+    assert loaded.jit_compile == distiller.jit_compile
+    distiller.compile("adam", jit_compile=False)
+    assert distiller.get_compile_config()["jit_compile"] is False
+
+
 def test_an_uncompiled_distiller_is_saved(make_model, tmp_path):
     distiller = keras_distill.Distiller(student=make_model(seed=4))
     distiller.save(tmp_path / "distiller.keras")

@@ -6,6 +6,12 @@ import jax
 import keras
 from jax import numpy as jnp
 
+try:
+    from jax.extend.core import jaxprs_in_params
+except ImportError:
+    # Before JAX 0.7.
+    from jax.core import jaxprs_in_params
+
 from keras_distill.backend.keras_compat import get_value
 from keras_distill.backend.keras_compat import set_value
 
@@ -172,7 +178,7 @@ def _count_jaxpr(jaxpr) -> int | None:
             )
             batch = shapes[0][layout.lhs_spec[0]]
             total += batch * positions * math.prod(shapes[1])
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jaxprs_in_params(equation.params):
             counted = _count_jaxpr(inner)
             if counted is None:
                 return None

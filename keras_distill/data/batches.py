@@ -9,7 +9,7 @@ from keras_distill.data.elements import check_batch_size
 from keras_distill.data.elements import is_endless
 from keras_distill.data.elements import to_tuple
 
-# For arrays. Without gradients, batches can be larger than those of `fit`.
+# For arrays. Without gradients, batches can be larger than in `fit`.
 _BATCH_SIZE = 128
 
 

@@ -241,8 +241,8 @@ def mask_unlabelled(labels, outputs, loss, output_names) -> None:
     names = name_outputs(outputs, output_names)
     for output, output_loss, output_labels in zip(
         keras.tree.flatten(outputs),
-        _spread(loss, names),
-        _spread(labels, names),
+        _broadcast(loss, names),
+        _broadcast(labels, names),
         strict=True,
     ):
         ignored = find_loss_argument(output_loss, "ignore_class")
@@ -260,7 +260,7 @@ def mask_unlabelled(labels, outputs, loss, output_names) -> None:
         set_keras_mask(output, mask)
 
 
-def _spread(structure, names) -> list:
+def _broadcast(structure, names) -> list:
     """Returns the entry of each output, in the forms that Keras allows."""
     if isinstance(structure, dict):
         return [structure.get(name) for name in names]

@@ -38,7 +38,7 @@ def to_examples(
     batched, default = True, None
     if isinstance(data, tf.data.Dataset):
         dataset = _as_tuples(data)
-        # Without the ranks of a batch, these arguments tell.
+        # If the ranks are unknown, these arguments decide.
         batched = _are_batches(
             dataset, ranks, batch_size is None and augment is None
         )

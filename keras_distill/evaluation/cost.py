@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_distill.backend import count_macs
-from keras_distill.teachers.ensemble import Ensemble
+from keras_distill.teachers.ensemble import has_known_weights
 
 # Limits for each model and batch size.
 _MAX_REPETITIONS = 100
@@ -18,14 +18,14 @@ _MAX_SECONDS = 3.0
 
 def count_parameters(model) -> int | None:
     """Counts all weights. Returns `None` if functions hide some."""
-    if not _has_known_weights(model):
+    if not has_known_weights(model):
         return None
     return sum(math.prod(weight.shape) for weight in model.weights)
 
 
 def count_bytes(model) -> int | None:
     """Counts the bytes of all weights. `None` if functions hide some."""
-    if not _has_known_weights(model):
+    if not has_known_weights(model):
         return None
     return sum(
         math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
@@ -68,13 +68,6 @@ def measure_macs(model, inputs) -> int | None:
     is_layer = isinstance(model, keras.layers.Layer)
     options = {"training": False} if is_layer else {}
     return count_macs(lambda x: model(x, **options), inputs)
-
-
-def _has_known_weights(model) -> bool:
-    members = model.models if isinstance(model, Ensemble) else []
-    return isinstance(model, keras.layers.Layer) and all(
-        map(_has_known_weights, members)
-    )
 
 
 def _run(function, batch) -> None:

@@ -15,7 +15,7 @@ from keras_distill.validation import check_flag
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_positive
 
-OTHER_TARGETS = (
+WRONG_TARGETS_MESSAGE = (
     "The soft targets do not hold at the temperature of the distillation loss "
     "or metric, or are for a different number of classes than the student has"
 )
@@ -26,7 +26,7 @@ def require_valid(valid, values):
     if valid is True:
         return values
     if is_concrete(valid) and not valid:
-        raise ValueError(f"{OTHER_TARGETS}.")
+        raise ValueError(f"{WRONG_TARGETS_MESSAGE}.")
     return ops.where(valid, values, float("nan"))
 
 

@@ -6,7 +6,7 @@ from keras_distill.targets import LOG_SMALLEST
 
 
 def logit_matching(teacher_logits, student_logits, axis=-1):
-    """Returns half the mean squared difference of centred logits.
+    """Returns half the mean squared difference of centered logits.
 
     With the teacher's logits `v`, the student's logits `z` and N classes:
 
@@ -18,8 +18,8 @@ def logit_matching(teacher_logits, student_logits, axis=-1):
     function subtracts both means, because a softmax does not depend on them.
     """
     difference = student_logits - teacher_logits
-    centred = difference - ops.mean(difference, axis=axis, keepdims=True)
-    return 0.5 * ops.mean(ops.square(centred), axis=axis)
+    centered = difference - ops.mean(difference, axis=axis, keepdims=True)
+    return 0.5 * ops.mean(ops.square(centered), axis=axis)
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -31,7 +31,7 @@ class LogitMatching(DistillationLoss):
 
         1/2 sum_i ((z_i - mean z) - (v_i - mean v))^2 / N
 
-    The gradient with respect to `z` is `(z - v) / N`, centred. The gradient of
+    The gradient with respect to `z` is `(z - v) / N`, centered. The gradient of
     `SoftTargetCrossentropy` approaches it as T grows (Hinton, Vinyals and Dean,
     2015, section 2.1). All logits count, including very negative ones.
 

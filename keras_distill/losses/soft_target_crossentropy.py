@@ -64,7 +64,7 @@ class SoftTargetCrossentropy(SoftTargetLoss):
     """
 
     def compare_distributions(self, log_p, logits):
-        # One operation in TensorFlow, whose gradient is `q - p`.
+        # TensorFlow has one operation for it. Its gradient is `q - p`.
         return ops.categorical_crossentropy(
             ops.exp(log_p), logits, from_logits=True, axis=self.axis
         )

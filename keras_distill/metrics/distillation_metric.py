@@ -9,6 +9,7 @@ from keras_distill.metrics.weights import to_weights
 from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
+from keras_distill.validation import check_integer
 from keras_distill.validation import check_positive
 
 
@@ -48,7 +49,8 @@ class DistillationMetric(keras.metrics.Mean):
         dtype: Dtype of the result. Defaults to `keras.backend.floatx()`.
 
     Raises:
-        ValueError: If a flag is neither a bool nor `None`.
+        ValueError: If a flag is neither a bool nor `None`, or `axis` is not an
+            integer.
     """
 
     def __init__(
@@ -59,6 +61,9 @@ class DistillationMetric(keras.metrics.Mean):
         name=None,
         dtype=None,
     ):
+        if name is None:
+            # Keras would number it, and the logs get a new name each time.
+            name = to_snake_case(type(self).__name__)
         super().__init__(name=name, dtype=dtype)
         if teacher_from_logits is None:
             teacher_from_logits = from_logits
@@ -68,7 +73,7 @@ class DistillationMetric(keras.metrics.Mean):
             check_flag("teacher_from_logits", teacher_from_logits)
         self.from_logits = from_logits
         self.teacher_from_logits = teacher_from_logits
-        self.axis = axis
+        self.axis = check_integer("axis", axis)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.
@@ -155,8 +160,6 @@ class TemperatureMetric(DistillationMetric):
         name=None,
         dtype=None,
     ):
-        if name is None:
-            name = to_snake_case(type(self).__name__)
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
         self._temperature = check_positive("temperature", temperature)
 

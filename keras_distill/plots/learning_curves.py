@@ -89,7 +89,8 @@ def _list_runs(history) -> dict:
 
 def _unpack(history) -> tuple:
     logs = getattr(history, "history", history)
-    epochs = getattr(history, "epoch", range(max(map(len, logs.values()))))
+    count = max(map(len, logs.values()), default=0)
+    epochs = getattr(history, "epoch", range(count))
     return logs, [epoch + 1 for epoch in epochs]
 
 

@@ -51,7 +51,7 @@ def error_against_learning_rate(errors, ylabel="test errors", ax=None):
     """Plots the error against the learning rate.
 
     The line shows the median over the seeds, and the band the range. The
-    gradients of soft targets vary less between examples than those of labels,
+    gradients of soft targets vary less between examples than for labels,
     so you can use a much higher learning rate (Hinton, Vinyals and Dean, 2015,
     section 1).
 

@@ -73,7 +73,7 @@ class TargetEncoder:
             teacher_from_logits=storage.from_logits,
             axis=self._axis,
         )
-        self._objective = Objective(loss, None, 1.0, False, None)
+        self._objective = Objective(loss)
         self._predictor = TargetPredictor(
             self.teacher, self._objective, finish=self._finish
         )
@@ -178,7 +178,7 @@ def _choose_temperatures(storage, teacher):
         return temperatures or _TOP_K_TEMPERATURES
     if temperatures is not None:
         raise ValueError(
-            "The logits of one teacher serve every temperature. Pass "
+            "The logits of one teacher are valid at every temperature. Pass "
             "`temperatures` only with `top_k` or for an ensemble. "
             f"Received: temperatures={temperatures}"
         )

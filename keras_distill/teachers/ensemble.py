@@ -16,6 +16,7 @@ from keras_distill.targets import is_float
 from keras_distill.targets import log_softmax
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_choice
+from keras_distill.validation import check_flag
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_number
 from keras_distill.validation import shapes_agree
@@ -129,6 +130,7 @@ class Ensemble(keras.Model):
         name=None,
     ):
         _check_members(models)
+        check_flag("from_logits", from_logits)
         check_choice("combine", combine, _COMBINATIONS)
         if weights is not None and not callable(weights):
             weights = _check_weights(weights, len(models))
@@ -299,6 +301,17 @@ def call_model(model, inputs, *arguments) -> Forward:
     outputs = model.compute_logits(inputs, *arguments)
     logits = tuple(keras.tree.flatten(outputs))
     return Forward(outputs, logits, {}, tuple(map(get_keras_mask, logits)))
+
+
+def has_known_weights(model) -> bool:
+    """Whether the outputs depend only on weights of Keras layers."""
+    if not isinstance(model, Ensemble):
+        return isinstance(model, keras.layers.Layer)
+    weights = model.member_weights
+    is_function = callable(weights) and not isinstance(
+        weights, keras.layers.Layer
+    )
+    return not is_function and all(map(has_known_weights, model.models))
 
 
 def _check_members(models) -> None:

@@ -13,11 +13,15 @@ from keras_distill.fingerprints import fingerprint_model
 from keras_distill.forward import ends_linearly
 from keras_distill.forward import forward
 from keras_distill.forward import list_outputs
+from keras_distill.targets import CheckedTargets
 from keras_distill.targets import DenseTargets
+from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import as_targets
+from keras_distill.targets import map_outputs
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.ensemble import call_model
 from keras_distill.teachers.ensemble import check_same_outputs
+from keras_distill.teachers.ensemble import has_known_weights
 
 _HALF = ("float16", "bfloat16")
 
@@ -29,7 +33,7 @@ class Teacher:
     # trained and not saved with the `Distiller`.
 
     def __init__(self, teacher):
-        # What the user passed.
+        # The argument, before a list becomes an `Ensemble`.
         self.original = teacher
         self.is_list = isinstance(teacher, (list, tuple))
         if self.is_list and not teacher:
@@ -103,7 +107,8 @@ class Teacher:
 
     def weights(self):
         """Returns all weights, `None` if the teacher contains a function."""
-        return self.function.weights if _is_known(self.function) else None
+        known = has_known_weights(self.function)
+        return self.function.weights if known else None
 
     def list_shared_weights(self, student):
         """Lists the paths of the weights that training `student` changes."""
@@ -146,7 +151,9 @@ class Teacher:
                 result = call_model(
                     self.function,
                     inputs,
-                    objective.ensemble_temperatures,
+                    objective.ensemble_temperatures
+                    if self.averages_at_a_temperature
+                    else 1.0,
                     objective.ensemble_axes,
                     objective.teacher_from_logits() if self.is_list else None,
                     check and functools.partial(check.inspect, "teacher"),
@@ -179,12 +186,25 @@ class Supervision:
         teacher = self.teacher
         return teacher is not None and teacher.averages_at_a_temperature
 
+    def find_targets(self, x, objective, check):
+        """Returns inputs with parsed soft targets, if there are any."""
+        if isinstance(x, WithSoftTargets):
+            if isinstance(x.soft_targets, CheckedTargets):
+                return x
+            targets = map_outputs(as_targets, x.soft_targets)
+            return WithSoftTargets(x.inputs, targets)
+        if self.teacher is None:
+            return x
+        targets = self.teacher.compute_targets(x, objective, check)
+        return WithSoftTargets(x, targets)
+
     def check(self, objective) -> None:
         """Raises a `ValueError` if the soft targets no longer hold."""
         self.cache.check(self.teacher, objective.temperatures())
         if self.averages and objective.built:
-            # A callback may have changed one of them.
+            # A callback may have changed a temperature.
             objective.ensemble_temperatures()
+            self.check_metrics(objective)
 
     def check_metrics(self, objective) -> None:
         """Raises if a metric needs another temperature than the ensemble."""
@@ -207,17 +227,8 @@ def _list_members(model) -> list:
     return [part for member in model.models for part in _list_members(member)]
 
 
-def _is_known(model) -> bool:
-    """Whether the outputs depend only on weights of Keras models."""
-    if not isinstance(model, Ensemble):
-        return isinstance(model, keras.layers.Layer)
-    return not callable(model.member_weights) and all(
-        map(_is_known, model.models)
-    )
-
-
 def _stop(output, logits=None):
-    """Returns the `Targets` of an output, whose logits may be known."""
+    """Returns the `Targets` of an output; `logits` are before a softmax."""
     tensor = ops.stop_gradient(output if logits is None else logits)
     if keras.backend.standardize_dtype(tensor.dtype) in _HALF:
         # NumPy and the losses need more.

@@ -205,7 +205,14 @@ def test_hidden_operations_are_not_counted(hiding):
 def test_an_ensemble_of_functions_has_no_known_size(make_model):
     model = make_model()
     ensemble = keras_distill.Ensemble([lambda x: x, model])
-    for unknown in (ensemble, keras_distill.Ensemble([ensemble, model])):
+    weighted = keras_distill.Ensemble(
+        [model, model], weights=lambda x: x[:, :2]
+    )
+    for unknown in (
+        ensemble,
+        weighted,
+        keras_distill.Ensemble([ensemble, model]),
+    ):
         assert cost.count_parameters(unknown) is None
         assert cost.count_bytes(unknown) is None
 

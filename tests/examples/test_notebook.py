@@ -93,7 +93,8 @@ def test_only_the_installation_is_skipped(notebook):
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.execution_count is None
     ]
-    assert skipped == ["%pip install -q 'keras-distill[plots]' scikit-learn"]
+    extras = "'keras-distill[plots,tensorflow]'"
+    assert skipped == [f"%pip install -q {extras} scikit-learn"]
 
 
 def test_distilled_student_is_better(measured):

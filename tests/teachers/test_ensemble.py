@@ -414,6 +414,49 @@ def test_a_list_is_labelled_anew_for_another_axis():
         assert found == pytest.approx([expected], rel=1e-5)
 
 
+def test_geometric_mean_holds_at_several_temperatures(
+    members, data, make_model
+):
+    x, _ = data
+    student = make_model(seed=9)
+    ensemble = keras_distill.Ensemble(members, "geometric")
+    distiller = keras_distill.Distiller(student=student, teacher=ensemble)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=[
+            keras_distill.losses.SoftTargetCrossentropy(T) for T in (2.0, 5.0)
+        ],
+    )
+    logs = distiller.fit(x, cache=False, verbose=0).history
+    v = np.float64(ensemble.predict(x, verbose=0))
+    z = np.float64(student.predict(x, verbose=0))
+    expected = sum(
+        np.mean(
+            -(T**2) * np.sum(softmax(v / T, -1) * log_softmax(z / T, -1), -1)
+        )
+        for T in (2.0, 5.0)
+    )
+    assert logs["soft_loss"] == pytest.approx([expected], rel=1e-5)
+
+
+def test_a_metric_of_a_student_with_unknown_outputs(members, data):
+    """The metric has another temperature than the mean."""
+
+    class Student(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = keras.layers.Dense(5)
+
+        def call(self, inputs):
+            return self.head(inputs)
+
+    x, _ = data
+    distiller = keras_distill.Distiller(student=Student(), teacher=members)
+    distiller.compile("sgd", distillation_metrics=["teacher_kl_divergence"])
+    with pytest.raises(ValueError, match="pass `temperature=4` to the metric"):
+        distiller.fit(x, epochs=2, batch_size=4, verbose=0)
+
+
 def test_the_mask_of_the_members_is_kept():
     keras.utils.set_random_seed(0)
     member = keras.Sequential(
