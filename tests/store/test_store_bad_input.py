@@ -66,7 +66,7 @@ CREATE = {
     ),
     "temperatures_dense": (
         {"temperatures": (4.0,)},
-        r"serve every temperature",
+        r"are valid at every temperature",
     ),
     "ensemble_without_temperature": (
         {"teacher": [model(), model()]},
