@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import example
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -41,13 +42,13 @@ def differentiate(loss, targets, student):
 def assert_matches(name, k, temperature, teacher, student):
     make, expected_value = LOSSES[name]
     targets = keras_distill.top_k_targets(teacher, k, (temperature,))
-    value, gradient = differentiate(
+    _, gradient = differentiate(
         make(temperature, reduction="sum"), targets, student
     )
-    expected = expected_value(teacher, student, temperature, k)
+    # The tolerance is that of one sample, and a sum adds the errors of several.
     np.testing.assert_allclose(
-        value,
-        expected.sum(),
+        make(temperature, reduction="none")(targets, student),
+        expected_value(teacher, student, temperature, k),
         rtol=3e-6,
         atol=3e-9 * temperature**2,
     )
@@ -82,6 +83,8 @@ def test_values_and_gradients(name, k, temperature, size):
     k=st.integers(1, 4),
     temperature=st.floats(0.25, 100.0),
 )
+# The two distributions are close, and the divergence is small.
+@example(pair=np.zeros((2, 3, 5), "float32"), k=2, temperature=14.25)
 def test_values_and_gradients_of_any_logits(name, pair, k, temperature):
     # With equal logits, the choice of the k classes is not unique.
     distinct = pair[0] + np.linspace(0, 0.5, 5, dtype="float32")
