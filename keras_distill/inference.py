@@ -131,7 +131,7 @@ def show_progress(batches, length, verbose):
 
 def _compute_logits(model, inputs, from_logits, temperature):
     """Returns the logits of a model with one output, and its Keras mask."""
-    result = call_model(model, inputs, temperature or 1.0)
+    result = call_model(model, inputs, temperature=temperature or 1.0)
     if keras.tree.is_nested(result.outputs):
         raise ValueError(
             "Expected a model with one output. Received: a model with "

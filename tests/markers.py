@@ -13,5 +13,5 @@ float64 = pytest.mark.backend(
     reason="JAX needs a flag for float64, and Keras on torch has fewer digits",
 )
 saved_model = pytest.mark.backend(
-    "jax", "tensorflow", reason="Keras exports no SavedModel from torch 2.13"
+    "jax", "tensorflow", reason="Keras 3.15 fails to export a SavedModel there"
 )

@@ -127,7 +127,12 @@ class Comparison(tables.Table):
         return McNemarTest(only_first, only_second, float(p_value))
 
     def to_dict(self):
-        """Returns a dict from names to fields of `ModelReport`, for JSON."""
+        """Converts the results for JSON.
+
+        Returns:
+            Dict from the name of each model to the fields of its
+            `ModelReport`.
+        """
         reports = {
             str(name): model._asdict() for name, model in self.models.items()
         }
@@ -165,6 +170,9 @@ class Comparison(tables.Table):
 
         Returns:
             The `matplotlib.figure.Figure`.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
         """
         from keras_distill import plots
 

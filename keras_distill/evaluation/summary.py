@@ -18,7 +18,11 @@ class ComparisonSummary(tables.Table):
         self.examples = examples
 
     def to_dict(self):
-        """Returns `values` for JSON, with names that are strings."""
+        """Converts the values for JSON.
+
+        Returns:
+            `values`, with names of models that are strings.
+        """
         return {str(name): fields for name, fields in self.values.items()}
 
     def _format_columns(self):

@@ -69,7 +69,11 @@ class Table:
     """Base class of results that print themselves as a table."""
 
     def to_markdown(self):
-        """Returns the table in Markdown, with one line for each row."""
+        """Formats the table in Markdown.
+
+        Returns:
+            String with one line for each row.
+        """
         return format_markdown(self._list_rows())
 
     def __str__(self):

@@ -181,7 +181,15 @@ class DistillationLoss(keras.losses.Loss):
         )
 
     def compare_targets(self, targets, student_logits):
-        """Returns the loss of each sample for `Targets` with logits."""
+        """Returns the loss of each sample.
+
+        Args:
+            targets: `Targets` with logits.
+            student_logits: Tensor of shape `(batch, ..., classes)`.
+
+        Returns:
+            Tensor of that shape without the axis of the classes.
+        """
         return self.compare(targets.all_logits(), student_logits)
 
     def compare(self, teacher_logits, student_logits):
@@ -241,7 +249,12 @@ class SoftTargetLoss(DistillationLoss):
         return temperature**2 * self.compare_distributions(log_p, logits)
 
     def compare_distributions(self, log_p, logits):
-        """Returns the loss of each sample without the factor T^2."""
+        """Returns the loss of each sample without the factor T^2.
+
+        Args:
+            log_p: The logarithms of the teacher's probabilities.
+            logits: The student's logits, divided by the temperature.
+        """
         raise NotImplementedError
 
     def get_config(self):

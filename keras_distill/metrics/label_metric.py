@@ -25,9 +25,11 @@ class LabelMetric(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: Class ids of shape `(batch, ...)`, or one-hot labels.
+            y_true: Class ids of shape `(batch, ...)`, or one-hot labels of
+                shape `(batch, ..., classes)`.
             y_pred: The outputs, of shape `(batch, ..., classes)`.
-            sample_weight: Optional weights, `(batch,)` or `(batch, ...)`.
+            sample_weight: Optional weights of shape `(batch,)` or
+                `(batch, ...)`.
         """
         y_pred = ops.convert_to_tensor(y_pred)
         mask = get_keras_mask(y_pred)

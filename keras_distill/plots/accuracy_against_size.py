@@ -28,6 +28,7 @@ def accuracy_against_size(report, ax=None):
 
     Raises:
         ValueError: If no model has a known number of parameters.
+        ImportError: If matplotlib is not installed.
     """
     known = {
         name: model for name, model in report.models.items() if model.parameters

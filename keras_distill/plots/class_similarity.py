@@ -38,6 +38,7 @@ def class_similarity(
 
     Raises:
         ValueError: If the shapes of the arguments do not match.
+        ImportError: If matplotlib is not installed.
     """
     logits = style.check_logits(logits)
     names = style.get_class_names(class_names, logits.shape[-1])

@@ -42,6 +42,7 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
     Raises:
         ValueError: If there is nothing to draw, or if `validation_freq` does
             not match the number of values, or is `None` and several match.
+        ImportError: If matplotlib is not installed.
     """
     runs = _list_runs(history)
     known = dict.fromkeys(name for logs, _ in runs.values() for name in logs)

@@ -43,6 +43,7 @@ def error_against_examples(errors, ylabel="test errors", ax=None):
     Raises:
         ValueError: If a number of examples is not positive, or an error is not
             finite.
+        ImportError: If matplotlib is not installed.
     """
     return _draw("errors", errors, "training examples", ylabel, ax)
 
@@ -75,6 +76,7 @@ def error_against_learning_rate(errors, ylabel="test errors", ax=None):
     Raises:
         ValueError: If a learning rate is not positive, or an error is not
             finite.
+        ImportError: If matplotlib is not installed.
     """
     return _draw("errors", errors, "learning rate", ylabel, ax)
 
@@ -107,6 +109,7 @@ def error_against_temperature(errors, ylabel="test errors", ax=None):
 
     Raises:
         ValueError: If a temperature is not positive, or an error is not finite.
+        ImportError: If matplotlib is not installed.
     """
     return _draw("errors", errors, "temperature", ylabel, ax, True)
 
@@ -137,6 +140,7 @@ def gradient_cosine(cosines, ax=None):
 
     Raises:
         ValueError: If a temperature is not positive, or a cosine is not finite.
+        ImportError: If matplotlib is not installed.
     """
     ylabel = "cosine with the gradient of logit matching"
     figure = _draw("cosines", cosines, "temperature", ylabel, ax)

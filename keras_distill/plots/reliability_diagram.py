@@ -32,6 +32,7 @@ def reliability_diagram(logits, labels, num_bins=15, ax=None):
 
     Raises:
         ValueError: If the shapes of the arguments do not match.
+        ImportError: If matplotlib is not installed.
     """
     logits = style.check_logits(logits)
     labels = style.check_labels(labels, logits)

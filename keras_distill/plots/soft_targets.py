@@ -55,6 +55,7 @@ def soft_targets(
 
     Raises:
         ValueError: If shapes do not match, or a temperature is not positive.
+        ImportError: If matplotlib is not installed.
     """
     logits = style.check_logits(logits)
     examples, classes = logits.shape

@@ -171,12 +171,36 @@ class Ensemble(keras.Model):
         self,
         inputs,
         temperature=1.0,
-        axis=None,
         from_logits=None,
         inspect=None,
+        axis=None,
     ):
-        """Returns the logits of the mean at a temperature, for inference."""
-        # `temperature` and `axis` may be functions of a member's outputs.
+        """Returns the logits of the ensemble at a temperature.
+
+        The members run one after another, with `training=False`.
+
+        Args:
+            inputs: Inputs of the members.
+            temperature: Positive number or scalar tensor, the temperature at
+                which the members' probabilities are averaged; or a function
+                from a member's outputs to a list with the temperature of each
+                output. A geometric mean does not depend on it. Defaults to
+                `1.0`.
+            from_logits: Replaces the `from_logits` of the ensemble. Defaults
+                to `None`.
+            inspect: Function `(outputs, axis)` that gets each output that is
+                used as logits. Defaults to `None`.
+            axis: Function from a member's outputs to a list with the requested
+                axis of the classes of each output, `None` if every axis is
+                allowed. Defaults to `None`: the axis of this ensemble.
+
+        Returns:
+            Logits `v`, in the structure of a member's outputs. The mean is
+            `softmax(v / temperature)`.
+
+        Raises:
+            ValueError: If the ensemble has a different axis than requested.
+        """
         if from_logits is None:
             from_logits = self.from_logits
         if axis is None:
@@ -187,7 +211,9 @@ class Ensemble(keras.Model):
             # Otherwise the activations of all members are in memory at once.
             delayed = add_control_dependency(means, inputs)
             # Members of ensembles are averaged at the same temperature.
-            member = call_model(model, delayed, temperature, axis)
+            member = call_model(
+                model, delayed, temperature=temperature, axis=axis
+            )
             if first is None:
                 first = member
                 count = len(member.logits)
@@ -294,11 +320,11 @@ class Ensemble(keras.Model):
         return cls(**{**config, "models": models})
 
 
-def call_model(model, inputs, *arguments) -> Forward:
+def call_model(model, inputs, **arguments) -> Forward:
     """Runs a model, a function, or `compute_logits` of an ensemble, once."""
     if not isinstance(model, Ensemble):
         return forward(model, inputs)
-    outputs = model.compute_logits(inputs, *arguments)
+    outputs = model.compute_logits(inputs, **arguments)
     logits = tuple(keras.tree.flatten(outputs))
     return Forward(outputs, logits, {}, tuple(map(get_keras_mask, logits)))
 

@@ -151,12 +151,15 @@ class Teacher:
                 result = call_model(
                     self.function,
                     inputs,
-                    objective.ensemble_temperatures
+                    temperature=objective.ensemble_temperatures
                     if self.averages_at_a_temperature
                     else 1.0,
-                    objective.ensemble_axes,
-                    objective.teacher_from_logits() if self.is_list else None,
-                    check and functools.partial(check.inspect, "teacher"),
+                    from_logits=objective.teacher_from_logits()
+                    if self.is_list
+                    else None,
+                    inspect=check
+                    and functools.partial(check.inspect, "teacher"),
+                    axis=objective.ensemble_axes,
                 )
             else:
                 result = forward(self.function, inputs)

@@ -558,6 +558,15 @@ def test_callbacks_know_which_direction_is_better(data, make_model, several):
     assert stopping.monitor_op is keras.ops.greater
 
 
+def test_a_metric_of_ones_own_has_the_same_name_each_time():
+    class LargestGap(keras_distill.metrics.DistillationMetric):
+        def measure(self, teacher_logits, student_logits):
+            gap = keras.ops.abs(teacher_logits - student_logits)
+            return keras.ops.max(gap, axis=self.axis)
+
+    assert [LargestGap().name for _ in range(2)] == ["largest_gap"] * 2
+
+
 @pytest.mark.parametrize("name", ["loss", "temperature"])
 def test_names_of_the_logs_are_reserved(make_model, name):
     with pytest.raises(ValueError, match=name):

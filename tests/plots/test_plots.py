@@ -202,6 +202,8 @@ def test_learning_curves(data, make_model):
         epochs = [6, 8] if name.startswith("val_") else [5, 6, 7, 8]
         assert list(line.get_xdata()) == epochs
         np.testing.assert_array_equal(line.get_ydata(), history.history[name])
+    with pytest.raises(ValueError, match="quantities"):
+        plots.learning_curves({"before the first epoch": {}})
     many = plots.learning_curves(
         {str(number): history for number in range(70)}, quantities=["loss"]
     )
