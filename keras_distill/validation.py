@@ -57,6 +57,18 @@ def check_integer(argument: str, value, *, low=-math.inf, high=math.inf) -> int:
     return int(value)
 
 
+def check_class_ids(labels: np.ndarray, num_classes: int, hint="") -> None:
+    """Raises a `ValueError` unless labels are integers below `num_classes`."""
+    expected = f"Expected labels to be class ids from 0 to {num_classes - 1}. "
+    if labels.dtype.kind not in "iufb":
+        raise ValueError(f"{expected}Received: labels of dtype {labels.dtype}")
+    wrong = labels[
+        (labels < 0) | (labels >= num_classes) | (labels != np.round(labels))
+    ]
+    if wrong.size:
+        raise ValueError(f"{expected}{hint}Received: a label of {wrong[0]:g}")
+
+
 def check_flag(argument: str, value) -> None:
     """Raises a `ValueError` unless `value` is `True` or `False`."""
     if not isinstance(value, bool):

@@ -406,7 +406,7 @@ BAD_CALLS = {
     ),
     "label_too_large": (
         lambda: distill(y=Y + 1),
-        r"labels from 0 to 2: the student has 3 classes.*a label of 3",
+        r"from 0 to 2. The student has 3 classes.*a label of 3",
     ),
     "label_of_minus_one": (
         lambda: distill(y=Y - 1),
@@ -455,7 +455,7 @@ BAD_CALLS = {
     ),
     "validation_label_too_large": (
         lambda: fit_with(SPARSE, {"y": Y, "validation_data": (X, Y + 1)}),
-        r"labels from 0 to 2.*a label of 3",
+        r"class ids from 0 to 2.*a label of 3",
     ),
     "nothing_to_evaluate": (
         lambda: fit_with(None, {"y": Y, "validation_data": (X, Y)}),
@@ -680,8 +680,8 @@ def store_like():
         ),
         (lambda d, x, y: d.fit(x, y, validation_data=x), "inputs only"),
         (lambda d, x, y: d.fit(x, y, validation_data=(x,)), "inputs only"),
-        (lambda d, x, y: d.fit(x, y + 0.5), "to be integers"),
-        (lambda d, x, y: d.fit(x, y.astype(str)), "to be integers"),
+        (lambda d, x, y: d.fit(x, y + 0.5), "to be class ids"),
+        (lambda d, x, y: d.fit(x, y.astype(str)), "to be class ids"),
         (
             lambda d, x, y: keras_distill.Distiller(
                 student=d.student, teacher=d.teacher.predict

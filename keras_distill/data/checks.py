@@ -16,6 +16,7 @@ from keras_distill.forward import ends_linearly
 from keras_distill.losses import DistillationLoss
 from keras_distill.outputs import name_outputs
 from keras_distill.targets import WithSoftTargets
+from keras_distill.validation import check_class_ids
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
 _DENSE = ("categorical_crossentropy", "CategoricalCrossentropy")
@@ -200,28 +201,16 @@ def check_labels(labels, loss, student) -> None:
         return
     labels = np.asarray(ops.convert_to_numpy(labels))
     classes = outputs[0].shape[find_loss_argument(loss, "axis", -1)]
-    if labels.dtype.kind not in "iufb" or np.any(labels != np.round(labels)):
-        raise ValueError(
-            f"Expected labels to be integers from 0 to {classes - 1}. "
-            f"Received: labels of dtype {labels.dtype}, such as "
-            f"{labels.flat[0]!r}"
-        )
     ignored = find_loss_argument(loss, "ignore_class")
     if ignored is not None:
         labels = labels[labels != ignored]
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if outside.size:
-        wrong = outside.flat[0]
-        hint = (
+    hint = f"The student has {classes} classes. "
+    if labels.dtype.kind in "iuf" and np.any(labels == -1):
+        hint += (
             "If -1 marks an example without a label, use a loss with "
             "`ignore_class=-1`. "
-            if wrong == -1
-            else ""
         )
-        raise ValueError(
-            f"Expected labels from 0 to {classes - 1}: the student has "
-            f"{classes} classes. {hint}Received: a label of {wrong:g}"
-        )
+    check_class_ids(labels, classes, hint)
 
 
 def ignores_labels(loss) -> bool:

@@ -277,13 +277,7 @@ def compare(
         name: inference.compile_logits(model, from_logits)
         for name, model in models.items()
     }
-    scored_functions = functions | {
-        name: inference.compile_logits(model, from_logits, (None, temperature))
-        for name, model in models.items()
-        if temperature != 1
-        and teacher is not None
-        and inference.depends_on_temperature(model)
-    }
+    softened = _compile_at_temperature(models, from_logits, temperature)
     scores = {
         name: Scores(temperature, num_bins, teacher not in (None, name))
         for name in models
@@ -291,7 +285,7 @@ def compare(
     batches, length = to_batches(data, batch_size)
     inputs = score_batches(
         scores,
-        scored_functions,
+        functions if teacher is None else functions | softened,
         inference.show_progress(batches, length, verbose),
         teacher,
         ignore_class,
@@ -303,10 +297,16 @@ def compare(
             "Received: no examples, or only examples that a mask or "
             "`ignore_class` excludes"
         )
+    reports = _make_reports(models, functions, scores, inputs, sizes)
+    return Comparison(reports, correct, teacher)
+
+
+def _make_reports(models, functions, scores, inputs, sizes) -> dict:
+    """Measures the cost of each model, and adds its scores."""
     latency = {
         size: cost.measure_latency(functions, inputs, size) for size in sizes
     }
-    reports = {
+    return {
         name: ModelReport(
             parameters=cost.count_parameters(model),
             bytes=cost.count_bytes(model),
@@ -316,7 +316,15 @@ def compare(
         )
         for name, model in models.items()
     }
-    return Comparison(reports, correct, teacher)
+
+
+def _compile_at_temperature(models, from_logits, temperature) -> dict:
+    """Compiles ensembles that also return their mean at a temperature."""
+    return {
+        name: inference.compile_logits(model, from_logits, (None, temperature))
+        for name, model in models.items()
+        if temperature != 1 and inference.depends_on_temperature(model)
+    }
 
 
 def _find_teacher(teacher, models):

@@ -11,6 +11,7 @@ from keras_distill.metrics import ExpectedCalibrationError
 from keras_distill.metrics import TeacherAgreement
 from keras_distill.metrics import TeacherKLDivergence
 from keras_distill.metrics.label_metric import to_class_ids
+from keras_distill.validation import check_class_ids
 from keras_distill.validation import look_like_probabilities
 
 
@@ -93,13 +94,7 @@ def score_batches(
                 name: [ops.convert_to_numpy(z)[counted] for z in model_logits]
                 for name, model_logits in logits.items()
             }
-        classes = example_logits.shape[-1]
-        outside = labels[(labels < 0) | (labels >= classes)]
-        if outside.size:
-            raise ValueError(
-                f"Expected labels from 0 to {classes - 1}. Received: "
-                f"a label of {outside.flat[0]}"
-            )
+        check_class_ids(labels, example_logits.shape[-1])
         for name, model_scores in scores.items():
             model_scores.update(labels, logits[name], logits.get(teacher))
     return first_inputs

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from keras_distill.validation import check_class_ids
 from keras_distill.validation import look_like_probabilities
 
 INK = "#2f3437"
@@ -86,11 +87,5 @@ def check_labels(labels, logits: np.ndarray) -> np.ndarray:
             f"Expected `labels` to be {len(logits)} class ids. Received: "
             f"shape {labels.shape}"
         )
-    classes = logits.shape[-1]
-    unknown = labels[~np.isin(labels, np.arange(classes))]
-    if unknown.size:
-        raise ValueError(
-            f"Expected `labels` to be class ids from 0 to {classes - 1}. "
-            f"Received: a label of {unknown[0]}"
-        )
+    check_class_ids(labels, logits.shape[-1])
     return labels

@@ -112,12 +112,9 @@ def _join(examples: pipelines.Examples, reader: StoreReader, view, compared):
 
 
 def _cycle_views(one_pass, views: int, first_view: int, length: int | None):
-    """Returns a dataset that shows the next view in each complete pass.
-
-    `one_pass(view)` returns the `tf.data.Dataset` of a view with `length`
-    elements. A pass that stops early, as when Keras reads the first batch to
-    build a model, does not skip a view.
-    """
+    """Returns a dataset that shows the next view in each complete pass."""
+    # A pass that stops early, as when Keras reads the first batch to build a
+    # model, does not skip a view.
     passes = [first_view]
 
     def current_view():
