@@ -29,7 +29,7 @@ LOSSES = {
 # Of the value of one sample at temperature 1. The crossentropy needs the
 # logarithm of a sum of at least 1. The divergence keeps the digits of a small x
 # in log(1 + x).
-ABSOLUTE_TOLERANCES = {"crossentropy": 5e-7, "kl_divergence": 3e-9}
+ABSOLUTE_TOLERANCES = {"crossentropy": 5e-7, "kl_divergence": 5e-9}
 all_losses = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -52,7 +52,7 @@ def assert_matches(name, k, temperature, teacher, student):
     np.testing.assert_allclose(
         make(temperature, reduction="none")(targets, student),
         expected_value(teacher, student, temperature, k),
-        rtol=3e-6,
+        rtol=4e-6,
         atol=ABSOLUTE_TOLERANCES[name] * temperature**2,
     )
     np.testing.assert_allclose(
