@@ -5,7 +5,8 @@ protect against arrays that somebody makes to have the same hash.
 """
 
 import json
-import types
+import pathlib
+import tempfile
 
 import keras
 import numpy as np
@@ -13,6 +14,22 @@ import xxhash
 from keras import ops
 
 from keras_distill.backend.keras_compat import flatten_layers
+
+# Their classes change with their version only.
+_PACKAGES = ("keras", "keras_distill", "keras_hub")
+# Layers that contain code of a user, or of other frameworks.
+_FOREIGN = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer"),
+        "FlaxLayer",
+    )
+)
+_KEYS_OF_NAMES = ("name", "keras_history", "input_layers", "output_layers")
+# How a model was trained, called and shared.
+_KEYS_WITHOUT_EFFECT = (
+    *("compile_config", "build_config", "trainable", "shared_object_id"),
+)
 
 
 def fingerprint_arrays(arrays) -> str:
@@ -24,15 +41,25 @@ def fingerprint_arrays(arrays) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_model(model) -> str:
-    """Returns a hash of a model's architecture and weights, in hexadecimal.
+def fingerprint_model(model) -> str | None:
+    """Returns a hash of a model, or `None` if a change of it may be invisible.
 
-    Names do not count: Keras numbers them, so the names of the same model
-    differ between processes.
+    It covers the configuration, the weights and all other state that Keras
+    saves. The code of Python functions and the attributes of a subclass are not
+    among these. Names do not count: Keras numbers them, so the names of the
+    same model differ between processes.
     """
+    if not all(map(_is_known, _list_operations(model))):
+        return None
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
     digest = xxhash.xxh3_128()
-    digest.update(json.dumps(_describe(model), sort_keys=True).encode())
-    digest.update(fingerprint_arrays(model.weights).encode())
+    config = _normalize(config, {})
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    for layer in flatten_layers(model):
+        digest.update(_fingerprint_state(layer).encode())
     return digest.hexdigest()
 
 
@@ -50,78 +77,80 @@ def _update(digest, array) -> None:
             _update(digest, entry)
 
 
-def _describe(model):
-    """Returns the config of a model without names."""
-    try:
-        config = keras.saving.serialize_keras_object(model)
-    except (NotImplementedError, TypeError, ValueError):
-        # A subclassed model without a config: only its weights identify it.
-        return f"{type(model).__module__}.{type(model).__qualname__}"
-    names: dict[str, str] = {}
-    functions = []
-    for layer in flatten_layers(model):
-        names.setdefault(layer.name, f"layer {len(names)}")
-        if isinstance(layer, keras.layers.Lambda):
-            # In the config, equal functions can have different bytes.
-            functions.append(_describe_function(layer.function))
-    return [_rename(config, names), functions]
-
-
-def _describe_function(function):
-    """Returns the code and the bound values of a function, for JSON."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        # Another callable, such as an object.
-        return repr(keras.saving.serialize_keras_object(function))
-    closure = function.__closure__ or ()
+def _list_operations(model) -> list:
+    """Lists all layers, and the operations of functional models."""
     return [
-        _describe_constant(code),
-        _describe_constant(function.__defaults__),
-        _describe_constant(function.__kwdefaults__),
-        [_describe_constant(cell.cell_contents) for cell in closure],
+        operation
+        for layer in flatten_layers(model)
+        for operation in (layer, *getattr(layer, "operations", ()))
     ]
 
 
-def _describe_constant(value):
-    if isinstance(value, types.CodeType):
-        # Without its location.
-        return [
-            value.co_code.hex(),
-            value.co_argcount,
-            value.co_kwonlyargcount,
-            list(value.co_names),
-            _describe_constant(value.co_consts),
-        ]
-    if isinstance(value, types.FunctionType):
-        # Without its closure, which may contain the function itself.
-        return _describe_constant(value.__code__)
-    if isinstance(value, (list, tuple)):
-        return [_describe_constant(entry) for entry in value]
-    if isinstance(value, frozenset):
-        return sorted(map(repr, value))
-    if isinstance(value, dict):
-        return {key: _describe_constant(entry) for key, entry in value.items()}
-    if keras.ops.is_tensor(value) or isinstance(value, np.ndarray):
-        return fingerprint_arrays(value)
-    text = repr(value)
-    # The address differs between processes.
-    return type(value).__qualname__ if " at 0x" in text else text
+def _is_known(operation) -> bool:
+    """Whether a layer is one of Keras, and contains no code of a user."""
+    if isinstance(operation, _FOREIGN) or not _is_of_keras(type(operation)):
+        return False
+    attributes = vars(operation)
+    if isinstance(operation, keras.Model):
+        # The metrics and steps of a model do not change its outputs.
+        return "call" not in attributes
+    return not any(
+        callable(value) and not _is_of_keras(value)
+        for value in keras.tree.flatten(list(attributes.values()))
+    )
 
 
-def _rename(config, names):
+def _is_of_keras(thing) -> bool:
+    """Whether a class, a function or an object comes from a Keras package."""
+    module = getattr(thing, "__module__", None) or ""
+    # In PyTorch, a layer contains dicts of parameters.
+    if module == "torch.nn.modules.container":
+        return True
+    return module.partition(".")[0] in _PACKAGES
+
+
+def _fingerprint_state(layer) -> str:
+    """Returns a hash of what Keras saves of a layer, beside its config."""
+    store: dict = {}
+    layer.save_own_variables(store)
+    assets = {}
+    if hasattr(layer, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            assets = {
+                path.name: np.frombuffer(path.read_bytes(), "uint8")
+                for path in pathlib.Path(folder).rglob("*")
+                if path.is_file()
+            }
+    return fingerprint_arrays([store, assets])
+
+
+def _normalize(config, names: dict):
+    """Returns a config for JSON, with numbers in the place of names."""
     if isinstance(config, dict):
-        if config.get("class_name") == "__lambda__":
-            return "a function"
         return {
-            str(key): _rename(value, names)
+            str(key): _number_names(value, names)
+            if key in _KEYS_OF_NAMES
+            else _normalize(value, names)
             for key, value in config.items()
-            # These keys describe how a model was trained and called.
-            if key not in ("compile_config", "build_config", "trainable")
+            if key not in _KEYS_WITHOUT_EFFECT
         }
     if isinstance(config, (list, tuple)):
-        return [_rename(value, names) for value in config]
-    if isinstance(config, str):
-        return names.get(config, config)
-    if config is None or isinstance(config, (bool, int, float)):
+        return [_normalize(value, names) for value in config]
+    if config is None or isinstance(config, (bool, int, float, str)):
         return config
+    if keras.ops.is_tensor(config) or isinstance(config, np.ndarray):
+        return fingerprint_arrays(config)
     return repr(config)
+
+
+def _number_names(value, names: dict):
+    """Replaces each name by the number of its first appearance."""
+    return keras.tree.map_structure(
+        lambda entry: (
+            names.setdefault(entry, len(names))
+            if isinstance(entry, str)
+            else entry
+        ),
+        value,
+    )

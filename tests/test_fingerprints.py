@@ -1,9 +1,13 @@
 """Arrays are told apart, whatever is in them."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
+import keras_distill
 from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.fingerprints import fingerprint_model
 
@@ -48,54 +52,124 @@ def test_what_differs_has_another_hash(first, second):
             assert fingerprint_arrays(each.copy()) == hashed
 
 
-def of_function(function):
-    return keras.Sequential([keras.Input((3,)), keras.layers.Lambda(function)])
+# ---- Models
 
 
-def double(x):
-    return 2 * x
+def dense(activation="relu", name=None):
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(
+        4, activation=activation, name=name, kernel_initializer="ones"
+    )(inputs)
+    return keras.Model(inputs, ops.exp(hidden) + inputs)
 
 
-def test_functions_are_known_by_what_they_do():
-    known = fingerprint_model(of_function(double))
+def relu(x):
+    return x
 
-    def rename(function):
-        function.__name__ = "double"
-        return function
 
-    def times(factor):
-        return lambda x: factor * x
+def trained():
+    model = dense()
+    model.layers[1].bias.assign(np.ones(4))
+    return model
 
-    # Another body, constant, default or variable from outside.
-    for one, other in (
-        (double, rename(lambda x: 3 * x)),
-        (double, rename(lambda x: x - 2)),
-        (lambda x, by=2: by * x, lambda x, by=3: by * x),
-        (times(2), times(3)),
-        (lambda x: keras.ops.abs(x), lambda x: keras.ops.exp(x)),
-        (lambda x: (lambda z: z + 1)(x), lambda x: (lambda z: z + 2)(x)),
+
+def replace(model, attribute, value):
+    setattr(model.layers[1], attribute, value)
+    return model
+
+
+def ensemble(**kwargs):
+    return keras_distill.Ensemble([dense(), dense("tanh")], **kwargs)
+
+
+def test_equal_models_have_the_same_fingerprint(tmp_path):
+    """Whatever their names are, and however they were used."""
+    for make in (
+        dense,
+        ensemble,
+        lambda: keras.Sequential([keras.Input((4,)), dense(), dense("tanh")]),
     ):
-        hashes = {fingerprint_model(of_function(each)) for each in (one, other)}
-        assert len(hashes) == 2
-    # But neither a name, nor where it was written.
-    same = rename(lambda z: 2 * z)
-    assert fingerprint_model(of_function(same)) == known
+        model = make()
+        known = fingerprint_model(model)
+        assert known is not None
+        assert fingerprint_model(make()) == known
+        model.compile("adam", "mse", metrics=["mae"])
+        model.predict(np.zeros((2, 4)), verbose=0)
+        model.trainable = False
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert fingerprint_model(model) == fingerprint_model(loaded) == known
 
 
 @pytest.mark.parametrize(
-    "function",
+    ("first", "second"),
     [
-        lambda x: 2 * x,
-        lambda x: x * (3 if x.shape[-1] in {1, 3, 5} else 4),
+        (dense, lambda: dense("tanh")),
+        # The name of a layer is no activation.
+        (lambda: dense("relu", "relu"), lambda: dense("tanh", "tanh")),
+        (dense, lambda: replace(dense(), "activation", keras.activations.gelu)),
+        (dense, trained),
+        (ensemble, lambda: ensemble(weights=[0.4, 0.6])),
+        (ensemble, lambda: ensemble(combine="geometric")),
+        (ensemble, lambda: ensemble(from_logits=False)),
+        (ensemble, lambda: ensemble(axis=1)),
     ],
 )
-def test_a_function_that_is_loaded_is_the_same(tmp_path, function):
-    model = of_function(function)
-    known = fingerprint_model(model)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=False)
-    assert fingerprint_model(loaded) == known
-    # Whoever else holds on to its constants.
-    held = [each for each in function.__code__.co_consts]
-    assert fingerprint_model(model) == known
-    del held
+def test_different_models_have_different_fingerprints(first, second):
+    hashes = [fingerprint_model(make()) for make in (first, second)]
+    assert None not in hashes
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.backend("tensorflow", reason="strings need TensorFlow")
+@pytest.mark.parametrize("layer", ["StringLookup", "TextVectorization"])
+def test_a_vocabulary_is_state(layer):
+    layer = getattr(keras.layers, layer)()
+    model = keras.Sequential([keras.Input((), dtype="string"), layer])
+    hashes = []
+    for words in (["a", "b"], ["a", "c"], ["a", "b"]):
+        layer.adapt(np.array(words))
+        hashes.append(fingerprint_model(model))
+    assert None not in hashes
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+class Scales(keras.layers.Layer):
+    """Its factor is not in its config."""
+
+    factor = 2.0
+
+    def call(self, inputs):
+        return self.factor * inputs
+
+
+class Calls(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = dense()
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def call_instead(model):
+    model.call = lambda inputs: 2 * inputs
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Calls,
+        Scales,
+        lambda: keras.layers.Lambda(relu),
+        lambda: replace(dense(), "activation", relu),
+        lambda: replace(dense(), "activation", functools.partial(ops.relu)),
+        lambda: replace(dense(), "call", relu),
+        lambda: call_instead(dense()),
+        lambda: keras.layers.TimeDistributed(Scales()),
+        lambda: keras_distill.Ensemble([dense(), Scales()]),
+    ],
+)
+def test_a_change_of_python_code_would_be_invisible(make):
+    assert fingerprint_model(make()) is None

@@ -80,6 +80,7 @@ class WriteToSoftTargetStore(beam.PTransform):
         from_logits: As in `SoftTargetStore.create`.
         batch_size: Batch size of the teacher. Defaults to 256.
         examples_per_shard: As in `SoftTargetStore.create`.
+        teacher_id: As in `SoftTargetStore.create`.
 
     Returns:
         A `PCollection` with one element, the path, once the store is complete.
@@ -90,8 +91,7 @@ class WriteToSoftTargetStore(beam.PTransform):
         ImportError: If Apache Beam or TensorFlow is not installed.
         ValueError: If an argument is invalid, or the folder contains a store.
             While the pipeline runs, if a number is missing or comes twice, soft
-            targets cannot be stored, or workers have different teachers. Plain
-            functions cannot be compared.
+            targets cannot be stored, or workers have different teachers.
     """
 
     def __init__(
@@ -104,12 +104,14 @@ class WriteToSoftTargetStore(beam.PTransform):
         from_logits=True,
         batch_size=encoder.BATCH_SIZE,
         examples_per_shard=None,
+        teacher_id=None,
     ):
         super().__init__()
         self._batch_size = check_integer("batch_size", batch_size, low=1)
         self._path = _check_path(path)
         storage = encoder.Storage(
-            top_k, dtype, temperatures, from_logits, examples_per_shard
+            *(top_k, dtype, temperatures, from_logits, examples_per_shard),
+            teacher_id,
         )
         self._encode_batch = _EncodeBatch(
             _check_teacher(teacher), storage.check(), self._batch_size

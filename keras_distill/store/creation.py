@@ -4,7 +4,6 @@ import functools
 import itertools
 import pathlib
 import time
-import warnings
 
 import filelock
 import keras
@@ -85,12 +84,6 @@ class _Job:
                     "arguments to continue it, or with another path. "
                     f"Received: {value!r}"
                 )
-        if self._config["teacher"] is None:
-            warnings.warn(
-                f"The store {self._folder} was begun by a teacher that is a "
-                "function. It is unknown whether it is the same function.",
-                stacklevel=4,
-            )
         if "shards" in manifest:
             # A former run may have been killed just before it removed them.
             shards.remove_entries(self._folder)

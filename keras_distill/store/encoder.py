@@ -39,9 +39,11 @@ class Storage(typing.NamedTuple):
     temperatures: typing.Any
     from_logits: bool
     examples_per_shard: int | None
+    teacher_id: str | None = None
 
     def check(self) -> "Storage":
         """Returns the same with integers that JSON can contain."""
+        check_teacher_id(self.teacher_id)
         check_choice("dtype", self.dtype, TARGET_DTYPES)
         integers: dict[str, typing.Any] = {
             name: check_integer(name, value, low=1)
@@ -83,8 +85,18 @@ class TargetEncoder:
 
     @functools.cached_property
     def _fingerprint(self):
+        if self.storage.teacher_id is not None:
+            return None
         # Only after the first prediction, which may build the teacher.
-        return self.teacher.fingerprint()
+        fingerprint = self.teacher.fingerprint()
+        if fingerprint is None:
+            raise ValueError(
+                "The teacher contains Python code, such as a function or a "
+                "subclass, so a change of it cannot be detected. Pass a name "
+                "for it, and a new name whenever it changes, for example "
+                '`teacher_id="resnet-2"`. Received: teacher_id=None'
+            )
+        return fingerprint
 
     def describe(self, inputs, batch_size: int) -> dict:
         """Returns the first part of the manifest, for batches of a size."""
@@ -92,6 +104,7 @@ class TargetEncoder:
         return {
             "format_version": shards.FORMAT_VERSION,
             "teacher": self._fingerprint,
+            "teacher_id": self.storage.teacher_id,
             "from_logits": self.storage.from_logits,
             **format._asdict(),
             "inputs": describe_inputs(inputs, batched=True),
@@ -145,7 +158,7 @@ class TargetEncoder:
 
     def _finish(self, target):
         """Returns the tensors to store of the `Targets` of an output."""
-        top_k, dtype, temperatures, from_logits, _ = self.storage
+        top_k, dtype, temperatures, from_logits, *_ = self.storage
         logits = target.to_logits(from_logits, _LOG_ZERO[dtype]).all_logits()
         if top_k is None:
             return logits
@@ -158,6 +171,17 @@ class TargetEncoder:
             )
         check_integer("top_k", top_k, low=1, high=shape[-1] - 1)
         return top_k_targets(logits, top_k, temperatures, dtype)
+
+
+def check_teacher_id(teacher_id) -> None:
+    """Raises a `ValueError` unless it is a name or `None`."""
+    if teacher_id is not None and (
+        not isinstance(teacher_id, str) or not teacher_id
+    ):
+        raise ValueError(
+            "Expected `teacher_id` to be a name for the teacher. "
+            f"Received: teacher_id={teacher_id!r}"
+        )
 
 
 def _choose_temperatures(storage, teacher):

@@ -7,6 +7,7 @@ from keras_distill.store import shards
 from keras_distill.store.creation import create_store
 from keras_distill.store.encoder import Storage
 from keras_distill.store.encoder import TargetEncoder
+from keras_distill.store.encoder import check_teacher_id
 from keras_distill.store.paired_batches import PairedBatches
 from keras_distill.store.reader import StoreReader
 from keras_distill.store.transfer_set import TransferSet
@@ -18,7 +19,7 @@ from keras_distill.validation import check_integer
 # The properties of a store that are in its manifest.
 _PROPERTIES = (
     *("examples", "views", "shapes", "dtype", "top_k", "temperatures"),
-    *("inputs", "teacher", "seed", "format_version"),
+    *("inputs", "teacher", "teacher_id", "seed", "format_version"),
 )
 
 
@@ -88,6 +89,7 @@ class SoftTargetStore:
         shard=(0, 1),
         examples_per_shard=None,
         verbose="auto",
+        teacher_id=None,
     ):
         """Labels a transfer set and writes the soft targets.
 
@@ -131,6 +133,11 @@ class SoftTargetStore:
                 a crash costs. Defaults to `None`: as above, in whole batches.
             verbose: `"auto"`, 0 for silence, 1 for a progress bar, or 2 for
                 one line at the end.
+            teacher_id: Name of the teacher, which must change if the teacher
+                changes. It is compared instead of the fingerprint. Required if
+                the teacher contains Python code: a function, a `Lambda` layer,
+                a subclass of a Keras class. Defaults to `None`: the fingerprint
+                of configuration, weights and other saved state.
 
         Returns:
             The `SoftTargetStore`, or `None` if other workers still have to
@@ -147,7 +154,8 @@ class SoftTargetStore:
         """
         folder = _check_path(path)
         storage = Storage(
-            top_k, dtype, temperatures, from_logits, examples_per_shard
+            *(top_k, dtype, temperatures, from_logits, examples_per_shard),
+            teacher_id,
         )
         encoder = TargetEncoder(teacher, storage.check())
         ranks = encoder.teacher.input_ranks()
@@ -166,6 +174,7 @@ class SoftTargetStore:
         teacher=None,
         check="all",
         initial_epoch=0,
+        teacher_id=None,
     ):
         """Joins the soft targets to their transfer set.
 
@@ -189,6 +198,8 @@ class SoftTargetStore:
                 input, `"sample"` only of the first input in each batch.
             initial_epoch: Integer, as in `fit`, to resume a training: the first
                 pass shows the view of that epoch. Defaults to 0.
+            teacher_id: The `teacher_id` that `create` got, as a check, or
+                `None`.
 
         Returns:
             A `tf.data.Dataset`. On other backends than TensorFlow, arrays and a
@@ -216,6 +227,8 @@ class SoftTargetStore:
             )
         if teacher is not None:
             self._check_teacher(teacher)
+        if teacher_id is not None:
+            self._check_teacher_id(teacher_id)
         compared = None if check == "all" else 1
         arguments = (self._reader, dataset, batch_size, compared)
         if USES_TF_DATA or is_tf_dataset(dataset) or augmented:
@@ -267,8 +280,8 @@ class SoftTargetStore:
             Dict with `path`, `examples`, `views`, `shapes` (of each output),
             `dtype`, `top_k`, `temperatures` (`None` for all), `bytes` and
             `bytes_per_record` (of all files), `shards` (their number),
-            `inputs`, `teacher` (its fingerprint, or `None` for a callable),
-            `seed` and `format_version`.
+            `inputs`, `teacher` (its fingerprint, or `None` with a
+            `teacher_id`), `teacher_id`, `seed` and `format_version`.
         """
         manifest = self._reader.manifest
         size = sum(shard["bytes"] for shard in manifest["shards"])
@@ -289,17 +302,28 @@ class SoftTargetStore:
 
     def _check_teacher(self, teacher):
         expected = self._reader.manifest["teacher"]
-        fingerprint = Teacher(teacher).fingerprint()
-        if fingerprint is None:
+        if expected is None:
             raise ValueError(
-                "Expected `teacher` to be a Keras model: a function has no "
-                f"fingerprint. Received: teacher={teacher!r}"
+                "The store has the name of its teacher instead of a "
+                "fingerprint: pass `teacher_id`. Received: "
+                f"teacher={teacher!r}"
             )
+        fingerprint = Teacher(teacher).fingerprint()
         if fingerprint != expected:
             raise ValueError(
                 "The soft targets were made by another teacher: the "
                 "fingerprint of its architecture and weights is "
                 f"{expected!r}. Received: a teacher with {fingerprint!r}"
+            )
+
+    def _check_teacher_id(self, teacher_id):
+        check_teacher_id(teacher_id)
+        expected = self._reader.manifest["teacher_id"]
+        if teacher_id != expected:
+            raise ValueError(
+                "The soft targets were made by another teacher: its "
+                f"`teacher_id` is {expected!r}. "
+                f"Received: teacher_id={teacher_id!r}"
             )
 
 

@@ -69,7 +69,7 @@ class Teacher:
         return [len(tensor.shape) for tensor in inputs] if inputs else None
 
     def fingerprint(self):
-        """Returns a hash of architecture and weights, `None` for a function."""
+        """Returns a hash, or `None` if a change of it may be invisible."""
         if self.weights() is None:
             return None
         return fingerprint_model(self.function)

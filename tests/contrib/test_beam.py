@@ -218,7 +218,13 @@ def test_batches_of_different_shapes_raise(x, saved, tmp_path):
         return lambda x: keras.ops.tile(keras.ops.sum(x, 1)[:, None], (1, 5))
 
     with pytest.raises(Exception, match="Expected the same `inputs`"):
-        write(examples, tmp_path / "store", load, batch_size=16)
+        write(
+            examples,
+            tmp_path / "store",
+            load,
+            batch_size=16,
+            teacher_id="function",
+        )
 
 
 @pytest.mark.slow

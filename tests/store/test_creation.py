@@ -47,6 +47,7 @@ def create(path, **kwargs):
         **{
             "batch_size": 10,
             "examples_per_shard": 24,
+            "teacher_id": "function",
             "verbose": 0,
             **kwargs,
         },
@@ -99,6 +100,7 @@ def create(path, x, teacher=None, **kwargs):
         **{
             "batch_size": BATCH,
             "examples_per_shard": PER_SHARD,
+            "teacher_id": None if teacher is None else "teacher",
             "verbose": 0,
             **kwargs,
         },

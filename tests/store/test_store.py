@@ -7,6 +7,7 @@ import pickle
 import stat
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -31,6 +32,8 @@ MISMATCH = (tf.errors.InvalidArgumentError, ValueError)
 
 
 def create(path, teacher, dataset, **kwargs):
+    if isinstance(teacher, types.FunctionType):
+        kwargs.setdefault("teacher_id", "function")
     return SoftTargetStore.create(path, teacher, dataset, verbose=0, **kwargs)
 
 
@@ -416,7 +419,12 @@ def test_an_ensemble_is_averaged_along_its_axis(tmp_path):
     x = 3 * np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
     ensemble = keras_distill.Ensemble([lambda x: x, lambda x: -2 * x], axis=1)
     store = create(
-        tmp_path / "store", ensemble, x, dtype="float32", temperatures=(2.0,)
+        tmp_path / "store",
+        ensemble,
+        x,
+        dtype="float32",
+        temperatures=(2.0,),
+        teacher_id="two functions",
     )
     mean = (softmax(x / 2, axis=1) + softmax(-x, axis=1)) / 2
     found = softmax(store[:].logits / 2, axis=1)
@@ -862,13 +870,39 @@ def test_different_data_or_arguments_raise(tmp_path, data, make_model):
     create(path, teacher, (x, y), batch_size=5)
 
 
-def test_functions_have_no_fingerprint(tmp_path, data):
+def test_python_code_needs_a_name(tmp_path, data, make_model):
     x, _ = data
-    store = create(tmp_path / "store", lambda x: 2 * x, x)
-    with pytest.raises(ValueError, match="`teacher` to be a Keras model"):
-        store.attach(x, teacher=lambda x: x)
-    with pytest.warns(UserWarning, match="whether it is the same function"):
-        create(tmp_path / "store", lambda x: x, x)
+
+    class Doubles(keras.Model):
+        def call(self, inputs):
+            return 2 * inputs
+
+    layers = [keras.Input((6,)), keras.layers.Lambda(lambda x: 2 * x)]
+    for teacher in (
+        lambda x: 2 * x,
+        Doubles(),
+        keras.Sequential(layers),
+        keras_distill.Ensemble([lambda x: x, lambda x: 2 * x], "geometric"),
+    ):
+        with pytest.raises(ValueError, match="Received: teacher_id=None"):
+            SoftTargetStore.create(tmp_path / "store", teacher, x, verbose=0)
+    store = create(tmp_path / "store", lambda x: 2 * x, x, teacher_id="double")
+    assert store.info()["teacher_id"] == "double"
+    assert store.info()["teacher"] is None
+    # The name is all that is compared.
+    create(tmp_path / "store", lambda x: 3 * x, x, teacher_id="double")
+    list(store.attach(x, batch_size=4, teacher_id="double"))
+    with pytest.raises(ValueError, match="begun with another `teacher_id`"):
+        create(tmp_path / "store", lambda x: 2 * x, x, teacher_id="other")
+    with pytest.raises(ValueError, match="begun with another `teacher`"):
+        create(tmp_path / "store", teacher_of(2.0, 6), x)
+    with pytest.raises(ValueError, match="pass `teacher_id`"):
+        store.attach(x, teacher=make_model())
+    with pytest.raises(ValueError, match=r"'double'.*teacher_id='other'"):
+        store.attach(x, teacher_id="other")
+    for wrong in ("", 5):
+        with pytest.raises(ValueError, match="a name for the teacher"):
+            create(tmp_path / "store", make_model(), x, teacher_id=wrong)
 
 
 def test_a_relative_path_stays_valid_in_another_folder(

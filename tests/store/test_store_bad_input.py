@@ -54,7 +54,7 @@ CREATE = {
     ),
     "temperatures_zero": (
         {"top_k": 1, "temperatures": (1.0, 0.0)},
-        r"greater than 0\. Received: temperatures=0\.0",
+        r"between 0\.001 and 10000\. Received: temperatures=0\.0",
     ),
     "temperatures_twice": (
         {"top_k": 1, "temperatures": (2, 2.0)},
@@ -203,6 +203,7 @@ def test_create(tmp_path, name):
             **{
                 "path": tmp_path / "store",
                 "teacher": model(),
+                "teacher_id": "teacher",
                 "dataset": X,
                 "verbose": 0,
                 **arguments,
