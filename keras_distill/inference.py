@@ -11,7 +11,7 @@ from keras_distill.forward import has_serving_temperature
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.ensemble import call_model
-from keras_distill.validation import check_positive
+from keras_distill.validation import check_temperature
 
 
 def predict_logits(
@@ -42,8 +42,9 @@ def predict_logits(
         batch_size: Integer, for arrays (default: 128) and single examples.
         from_logits: Whether the model outputs logits (`True`, the default) or
             probabilities. Not used if a softmax at the end is recognized.
-        temperature: Positive float, for an `Ensemble` with an arithmetic mean.
-            Its logits hold only at this temperature. Defaults to `1.0`.
+        temperature: Float from 1e-3 to 1e4, for an `Ensemble` with an
+            arithmetic mean. Its logits hold only at this temperature. Defaults
+            to `1.0`.
         verbose: `0`, `1`, `2` or `"auto"`, as in `keras.Model.predict`.
 
     Returns:
@@ -52,7 +53,7 @@ def predict_logits(
     Raises:
         ValueError: If the model has several outputs, or there is no example.
     """
-    temperature = check_positive("temperature", temperature)
+    temperature = check_temperature("temperature", temperature)
     compute = compile_logits(model, from_logits, (temperature,))
     batches, length = to_batches(x, batch_size)
     logits = [

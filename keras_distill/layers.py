@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_distill.validation import check_positive
+from keras_distill.validation import check_temperature
 
 
 def mask_logits(logits, mask):
@@ -38,9 +38,9 @@ class TemperatureSoftmax(keras.layers.Softmax):
     ```
 
     Args:
-        temperature: Positive float, for training. Defaults to `1.0`.
-        serving_temperature: Positive float, for everything else. Defaults to
-            `1.0`, as in the paper.
+        temperature: Float from 1e-3 to 1e4, for training. Defaults to `1.0`.
+        serving_temperature: Float from 1e-3 to 1e4, for everything else.
+            Defaults to `1.0`, as in the paper.
         axis: Integer, or list of integers: the axis or axes of the classes.
             Defaults to `-1`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name`.
@@ -56,14 +56,14 @@ class TemperatureSoftmax(keras.layers.Softmax):
         Probabilities, in the shape of `inputs`.
 
     Raises:
-        ValueError: If a temperature is not a positive finite number.
+        ValueError: If a temperature is not between 1e-3 and 1e4.
     """
 
     def __init__(
         self, temperature=1.0, serving_temperature=1.0, axis=-1, **kwargs
     ):
-        self._temperature = check_positive("temperature", temperature)
-        self._serving_temperature = check_positive(
+        self._temperature = check_temperature("temperature", temperature)
+        self._serving_temperature = check_temperature(
             "serving_temperature", serving_temperature
         )
         super().__init__(axis=axis, **kwargs)

@@ -242,7 +242,15 @@ class DistillationStep(TrainedModel):
                 if not isinstance(result, dict):
                     result = {metric.name: result}
                 logs.update(result)
-        return {**logs, **self._objective.results()}
+        results = self._objective.results()
+        repeated = logs.keys() & results.keys()
+        if repeated:
+            raise ValueError(
+                "Expected `metrics` and `distillation_metrics` with different "
+                "names: pass `name=...` to one of them. Received twice: "
+                f"{sorted(repeated)}"
+            )
+        return {**logs, **results}
 
     # ---- Around a step
 

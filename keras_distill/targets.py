@@ -20,6 +20,8 @@ from keras_distill.validation import shapes_agree
 LOG_SMALLEST = -87.33654
 # A logit, or the logarithm of a probability, that adds nothing to a sum.
 _LOWEST = -1e30
+# Stands for minus infinity, because 0 * inf is NaN.
+_FINITE_INFINITY = 3e38
 
 
 class WithSoftTargets(typing.NamedTuple):
@@ -237,7 +239,9 @@ class TopKTargets(typing.NamedTuple):
             ops.where(matches, self.rest, 0.0), axis=-1, keepdims=True
         )
         return ops.log_softmax(
-            ops.concatenate([self.logits / temperature, rest], axis=-1)
+            _to_finite(
+                ops.concatenate([self.logits / temperature, rest], axis=-1)
+            )
         )
 
     def project(self, student_logits, temperature, axis):
@@ -283,11 +287,28 @@ def soften(logits, temperature, axis=-1):
     Hinton, Vinyals and Dean (2015), equation 1. The maximum of each row is
     subtracted before the division. The difference of two large logits is exact,
     while the difference of two rounded quotients is not: with logits of 1e4 it
-    loses four digits in float32.
+    loses four digits in float32. A logit of minus infinity becomes finite, and
+    keeps the probability 0.
     """
     logits = ops.convert_to_tensor(logits)
+    return _to_finite(subtract_maximum(logits, axis) / temperature)
+
+
+def subtract_maximum(logits, axis=-1):
+    """Returns logits minus the largest one of each row, which is exact."""
     largest = ops.max(logits, axis=axis, keepdims=True)
-    return (logits - ops.stop_gradient(largest)) / temperature
+    return logits - ops.stop_gradient(largest)
+
+
+def _to_finite(logits):
+    """Replaces minus infinity by a finite number."""
+    half = keras.backend.standardize_dtype(logits.dtype) == "float16"
+    return ops.maximum(logits, -65504.0 if half else -_FINITE_INFINITY)
+
+
+def restore_infinity(values):
+    """Returns infinity for values that `soften` made finite, but very large."""
+    return ops.where(values > 1e30, float("inf"), values)
 
 
 def log_softmax(logits, temperature, axis=-1):
@@ -300,10 +321,11 @@ def to_logits(probabilities, log_zero):
     # Half precision has too few digits for a logarithm.
     dtype = keras.backend.result_type(probabilities.dtype, "float32")
     probabilities = ops.cast(probabilities, dtype)
-    positive = probabilities > 0
+    # A NaN is not zero: its logarithm is NaN.
+    is_zero = probabilities <= 0
     # The inner `where` keeps log(0) out of the gradient of the outer one.
-    logarithm = ops.log(ops.where(positive, probabilities, 1.0))
-    return ops.where(positive, logarithm, log_zero)
+    logarithm = ops.log(ops.where(is_zero, 1.0, probabilities))
+    return ops.where(is_zero, log_zero, logarithm)
 
 
 def as_targets(soft_targets):

@@ -3,6 +3,7 @@
 import difflib
 import math
 import numbers
+import sys
 
 import numpy as np
 
@@ -21,10 +22,11 @@ def check_number(
         expected = f"a finite number greater than {low:g}"
     # NumPy scalars and 0-d arrays are allowed. Booleans and strings are not.
     number = value.item() if getattr(value, "ndim", None) == 0 else value
+    # An integer can be too large for a float.
+    low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
     valid = (
         not isinstance(number, bool)
         and isinstance(number, numbers.Real)
-        and math.isfinite(number)
         and (number > low or (low_allowed and number == low))
         and number <= high
     )
@@ -39,6 +41,21 @@ def check_number(
 def check_positive(argument: str, value) -> float:
     """Returns `value` as a positive finite float."""
     return check_number(argument, value, low=0, low_allowed=False)
+
+
+def check_temperature(argument: str, value) -> float:
+    """Returns `value` as a float in the range where softmaxes are exact."""
+    # Float32 has too few digits for the logits divided by a higher temperature.
+    return check_number(argument, value, low=1e-3, high=1e4)
+
+
+def check_float_dtype(dtype: str) -> None:
+    """Raises a `ValueError` unless a computation is possible in a dtype."""
+    if "float" not in dtype:
+        raise ValueError(
+            "Expected `dtype` to be a floating point dtype, for example "
+            f"'float32'. Received: dtype={dtype!r}"
+        )
 
 
 def check_integer(argument: str, value, *, low=-math.inf, high=math.inf) -> int:
@@ -86,7 +103,7 @@ def check_temperatures(temperatures) -> tuple[float, ...]:
             f"numbers. Received: temperatures={temperatures!r}"
         )
     checked = tuple(
-        check_positive("temperatures", temperature)
+        check_temperature("temperatures", temperature)
         for temperature in temperatures
     )
     if len(set(checked)) < len(checked):

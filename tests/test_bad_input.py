@@ -110,11 +110,11 @@ BAD_CALLS = {
     # Temperatures.
     "temperature_zero": (
         lambda: losses.SoftTargetCrossentropy(0),
-        r"`temperature` to be a finite number greater than 0.*temperature=0",
+        r"`temperature` to be a number between 0.001 and 10000.*temperature=0",
     ),
     "temperature_negative": (
         lambda: losses.SoftTargetKLDivergence(temperature=-2.0),
-        r"greater than 0.*Received: temperature=-2.0",
+        r"between 0.001 and 10000.*Received: temperature=-2.0",
     ),
     "temperature_of_a_loss_without_one": (
         set_temperature_of_logit_matching,

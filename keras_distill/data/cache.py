@@ -86,7 +86,8 @@ class TargetCache:
 def should_cache(cache, data: tuple, steps_per_epoch, model, predictor) -> bool:
     """Decides whether the teacher runs once, before the training."""
     x, *_ = data
-    if cache not in ("auto", True, False):
+    is_auto = isinstance(cache, str) and cache == "auto"
+    if not is_auto and not isinstance(cache, bool):
         raise ValueError(
             'Expected `cache` to be "auto", True or False. '
             f"Received: cache={cache!r}"

@@ -33,6 +33,11 @@ def check_student(student) -> None:
             "Expected `student` to be a `keras.Model`. "
             f"Received: student={student!r}"
         )
+    if hasattr(type(student), "distillation_loss"):
+        raise ValueError(
+            "Expected `student` to be the model itself: `distiller.student`. "
+            f"Received: student={student!r}"
+        )
     if any(
         getattr(type(student), name) is not getattr(keras.Model, name)
         for name in ("train_step", "compute_loss")

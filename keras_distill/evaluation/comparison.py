@@ -12,7 +12,7 @@ from keras_distill.evaluation import tables
 from keras_distill.evaluation.scores import Scores
 from keras_distill.evaluation.scores import score_batches
 from keras_distill.validation import check_integer
-from keras_distill.validation import check_positive
+from keras_distill.validation import check_temperature
 
 
 class ModelReport(typing.NamedTuple):
@@ -238,8 +238,8 @@ def compare(
             generator of batches `(x, y)`. Labels are class ids or one-hot.
         teacher: Name of the model to compare the other models with. Defaults
             to `None`: the model named "teacher" in upper or lower case, if any.
-        temperature: Positive float. Temperature of the KL divergence from the
-            teacher. Defaults to `1.0`.
+        temperature: Float from 1e-3 to 1e4. Temperature of the KL divergence
+            from the teacher. Defaults to `1.0`.
         num_bins: Integer. Number of bins of the calibration error. Defaults
             to `15`.
         batch_size: Integer, for arrays (default: 128) and single examples.
@@ -266,7 +266,7 @@ def compare(
             f"Received: models={models!r}"
         )
     teacher = _find_teacher(teacher, models)
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     sizes = [
         check_integer("latency_batch_sizes", size, low=1)
         for size in np.ravel(latency_batch_sizes).tolist()

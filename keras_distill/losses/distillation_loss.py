@@ -12,9 +12,12 @@ from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
+from keras_distill.validation import check_float_dtype
 from keras_distill.validation import check_integer
-from keras_distill.validation import check_positive
+from keras_distill.validation import check_temperature
 
+# T^2 times the crossentropy of ten million classes is just below 65504.
+_HIGHEST_IN_FLOAT16 = 60
 WRONG_TARGETS_MESSAGE = (
     "The soft targets do not hold at the temperature of the distillation loss "
     "or metric, or are for a different number of classes than the student has"
@@ -74,7 +77,8 @@ class DistillationLoss(keras.losses.Loss):
             to it before anything else.
 
     Raises:
-        ValueError: If a flag is not a bool or `axis` is not an integer.
+        ValueError: If a flag is not a bool, `axis` is not an integer, or
+            `dtype` is not a floating point dtype.
     """
 
     # The logarithm of a probability of exactly 0. A teacher's zero stays zero
@@ -98,6 +102,7 @@ class DistillationLoss(keras.losses.Loss):
             # Keras would number it, and the logs get a new name each time.
             name = to_snake_case(type(self).__name__)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        check_float_dtype(self.dtype)
         if teacher_from_logits is None:
             teacher_from_logits = from_logits
         check_flag("from_logits", from_logits)
@@ -122,10 +127,20 @@ class DistillationLoss(keras.losses.Loss):
     def temperature(self, value):
         if self._temperature is None:
             self._temperature = Hyperparameter(
-                "temperature", value, check_positive
+                "temperature", value, self._check_temperature
             )
         else:
             self._temperature.assign(value)
+
+    def _check_temperature(self, argument, value) -> float:
+        temperature = check_temperature(argument, value)
+        if self.dtype == "float16" and temperature > _HIGHEST_IN_FLOAT16:
+            raise ValueError(
+                f"In float16, the highest `{argument}` is "
+                f"{_HIGHEST_IN_FLOAT16}, because the loss contains its square. "
+                f'Pass `dtype="float32"`. Received: {argument}={value!r}'
+            )
+        return temperature
 
     @property
     def temperature_variable(self):

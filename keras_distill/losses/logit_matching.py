@@ -3,6 +3,7 @@ from keras import ops
 
 from keras_distill.losses.distillation_loss import DistillationLoss
 from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import subtract_maximum
 
 
 def logit_matching(teacher_logits, student_logits, axis=-1):
@@ -17,7 +18,10 @@ def logit_matching(teacher_logits, student_logits, axis=-1):
     (Hinton, Vinyals and Dean, 2015, section 2.1, equations 3 and 4). The
     function subtracts both means, because a softmax does not depend on them.
     """
-    difference = student_logits - teacher_logits
+    # The mean of large logits would lose their digits.
+    difference = subtract_maximum(student_logits, axis) - subtract_maximum(
+        teacher_logits, axis
+    )
     centered = difference - ops.mean(difference, axis=axis, keepdims=True)
     return 0.5 * ops.mean(ops.square(centered), axis=axis)
 

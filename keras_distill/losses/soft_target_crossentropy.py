@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_distill.losses.distillation_loss import SoftTargetLoss
+from keras_distill.targets import restore_infinity
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -40,12 +41,14 @@ class SoftTargetCrossentropy(SoftTargetLoss):
     ```
 
     Args:
-        temperature: Positive float, the T of both softmaxes. Use 2 to 5 for
-            most models, and up to 20 for large students. Defaults to `4.0`.
+        temperature: Float from 1e-3 to 1e4, the T of both softmaxes. Use 2 to 5
+            for most models, and up to 20 for large students. `LogitMatching` is
+            the limit for high T. Defaults to `4.0`.
         from_logits: Whether `y_true` and `y_pred` are logits (`True`, the
             default) or probabilities. The loss takes the logarithm of
             probabilities. A student's probability of exactly 0 counts as the
-            smallest normal float32.
+            smallest normal float32. A student's logit of minus infinity makes
+            the loss infinite, unless the teacher also has it.
         teacher_from_logits: The same for `y_true` only. Defaults to `None`,
             which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
@@ -65,6 +68,8 @@ class SoftTargetCrossentropy(SoftTargetLoss):
 
     def compare_distributions(self, log_p, logits):
         # TensorFlow has one operation for it. Its gradient is `q - p`.
-        return ops.categorical_crossentropy(
-            ops.exp(log_p), logits, from_logits=True, axis=self.axis
+        return restore_infinity(
+            ops.categorical_crossentropy(
+                ops.exp(log_p), logits, from_logits=True, axis=self.axis
+            )
         )

@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_distill.losses.distillation_loss import SoftTargetLoss
+from keras_distill.targets import restore_infinity
 
 
 def kl_divergence(log_p, logits, axis=-1):
@@ -9,7 +10,8 @@ def kl_divergence(log_p, logits, axis=-1):
 
     `p` and `q` both sum to 1, so `q_i - p_i` can be added to each term. Then no
     term is negative, and no digits cancel where `p` and `q` are close. Nothing
-    is clipped, and the term is 0 where `p_i` is 0.
+    is clipped, and the term is 0 where `p_i` is 0. The divergence is infinite
+    where only `q_i` is 0.
     """
     p = ops.exp(log_p)
     log_q = ops.log_softmax(logits, axis=axis)
@@ -23,7 +25,7 @@ def kl_divergence(log_p, logits, axis=-1):
         p * (close_ratio + ops.expm1(-close_ratio)),
         p * ratio - p + ops.exp(log_q),
     )
-    return ops.sum(terms, axis=axis)
+    return restore_infinity(ops.sum(terms, axis=axis))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -49,12 +51,13 @@ class SoftTargetKLDivergence(SoftTargetLoss):
     ```
 
     Args:
-        temperature: Positive float, the T of both softmaxes. Defaults to
-            `4.0`.
+        temperature: Float from 1e-3 to 1e4, the T of both softmaxes. Defaults
+            to `4.0`.
         from_logits: Whether `y_true` and `y_pred` are logits (`True`, the
             default) or probabilities. The loss takes the logarithm of
             probabilities. A student's probability of exactly 0 counts as the
-            smallest normal float32.
+            smallest normal float32. A student's logit of minus infinity makes
+            the loss infinite, unless the teacher also has it.
         teacher_from_logits: The same for `y_true` only. Defaults to `None`,
             which means the value of `from_logits`.
         axis: Integer, the axis of the classes. Defaults to `-1`.

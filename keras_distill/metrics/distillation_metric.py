@@ -10,7 +10,7 @@ from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
 from keras_distill.validation import check_integer
-from keras_distill.validation import check_positive
+from keras_distill.validation import check_temperature
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -110,6 +110,7 @@ class DistillationMetric(keras.metrics.Mean):
             DistillationLoss.teacher_log_zero,
             dtype,
         )
+        targets.check(student_logits.shape, self.axis)
         student_logits = ops.cast(student_logits, dtype)
         values = self.measure_targets(targets, student_logits)
         values = ops.cast(values, dtype)
@@ -161,7 +162,7 @@ class TemperatureMetric(DistillationMetric):
         dtype=None,
     ):
         super().__init__(from_logits, teacher_from_logits, axis, name, dtype)
-        self._temperature = check_positive("temperature", temperature)
+        self._temperature = check_temperature("temperature", temperature)
 
     @property
     def temperature(self):

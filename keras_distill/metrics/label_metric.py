@@ -1,12 +1,16 @@
 import keras
 from keras import ops
 
+from keras_distill.backend import is_concrete
 from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_direction
 from keras_distill.metrics.weights import to_weights
 from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import is_float
 from keras_distill.targets import to_logits
+from keras_distill.validation import check_class_ids
 from keras_distill.validation import check_flag
+from keras_distill.validation import shapes_agree
 
 
 class LabelMetric(keras.metrics.Metric):
@@ -43,11 +47,15 @@ class LabelMetric(keras.metrics.Metric):
         probabilities = ops.reshape(
             probabilities, (-1, probabilities.shape[-1])
         )
-        # Entries with zero weight may be NaN.
+        # Entries with zero weight may be NaN, and have any label.
         probabilities = ops.where(weights == 0, 0.0, probabilities)
-        sums = self.sum_batch(
-            ops.reshape(labels, (-1,)), probabilities, weights[:, 0]
+        labels = ops.reshape(labels, (-1,))
+        weights = weights[:, 0]
+        valid = are_class_ids(
+            ops.where(weights == 0, 0, labels), probabilities.shape[-1]
         )
+        sums = self.sum_batch(labels, probabilities, weights)
+        sums = ops.where(valid, sums, float("nan"))
         self.sums.assign_add(ops.cast(sums, self.sums.dtype))
 
     def sum_batch(self, labels, probabilities, weights):
@@ -56,6 +64,14 @@ class LabelMetric(keras.metrics.Metric):
 
     def get_config(self):
         return {**super().get_config(), "from_logits": self.from_logits}
+
+
+def are_class_ids(labels, num_classes: int):
+    """Raises if labels are no classes. In a compiled step, returns False."""
+    if is_concrete(labels):
+        check_class_ids(ops.convert_to_numpy(labels), num_classes)
+        return True
+    return ops.all(ops.logical_and(labels >= 0, labels < num_classes))
 
 
 def to_class_ids(y_true, y_pred):
@@ -73,10 +89,18 @@ def to_class_ids(y_true, y_pred):
         y_true = ops.argmax(y_true, axis=-1)
     elif len(y_true.shape) == rank and y_true.shape[-1] == 1:
         y_true = ops.squeeze(y_true, -1)
-    elif len(y_true.shape) != rank - 1:
+    if not shapes_agree(y_true.shape, y_pred.shape[:-1]):
         raise ValueError(
             "Expected labels to be class ids, or one-hot. Received: labels of "
             f"shape {tuple(y_true.shape)} for outputs of shape "
             f"{tuple(y_pred.shape)}"
         )
+    if is_float(y_true):
+        is_whole = ops.equal(y_true, ops.round(y_true))
+        if is_concrete(is_whole) and not ops.all(is_whole):
+            raise ValueError(
+                "Expected labels to be class ids, which are whole numbers. "
+                "Received: labels with fractions"
+            )
+        y_true = ops.where(is_whole, y_true, -1.0)
     return ops.cast(y_true, "int32")

@@ -21,9 +21,9 @@ class SoftTargetEntropy(TemperatureMetric):
     ```
 
     Args:
-        temperature: Positive float. Defaults to `1.0`. `TopKTargets` and the
-            arithmetic mean of an `Ensemble` hold only at the temperatures they
-            were made for.
+        temperature: Float from 1e-3 to 1e4. Defaults to `1.0`. `TopKTargets`
+            and the arithmetic mean of an `Ensemble` hold only at the
+            temperatures they were made for.
         from_logits: As in `DistillationMetric`.
         teacher_from_logits: As in `DistillationMetric`.
         axis: Integer, the axis of the classes. Defaults to `-1`.
@@ -36,7 +36,7 @@ class SoftTargetEntropy(TemperatureMetric):
         count as one class.
 
     Raises:
-        ValueError: If the temperature is not positive.
+        ValueError: If the temperature is out of range.
     """
 
     def measure_targets(self, targets, student_logits):

@@ -4,7 +4,6 @@ from keras import ops
 from keras_distill.backend.keras_compat import set_direction
 from keras_distill.metrics.distillation_metric import DistillationMetric
 from keras_distill.validation import check_integer
-from keras_distill.validation import shapes_agree
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -58,18 +57,20 @@ class TeacherAgreement(DistillationMetric):
         check_integer("k", self.k, low=1, high=student_logits.shape[-1])
         # Among equal logits, the first one counts, as in `argmax`.
         _, classes = ops.top_k(student_logits, self.k)
-        expected = targets.most_likely(self.axis)
-        if not shapes_agree(expected.shape, classes.shape[:-1]):
-            raise ValueError(
-                "Expected the outputs of teacher and student to have the same "
-                "shape. Received without the classes: teacher "
-                f"{tuple(expected.shape)}, student {tuple(classes.shape[:-1])}"
-            )
-        agrees = ops.equal(
-            ops.expand_dims(ops.cast(expected, "int32"), -1),
-            ops.cast(classes, "int32"),
+        expected = ops.cast(targets.most_likely(self.axis), "int32")
+        agrees = ops.any(
+            ops.equal(
+                ops.expand_dims(expected, -1), ops.cast(classes, "int32")
+            ),
+            axis=-1,
         )
-        return ops.any(agrees, axis=-1)
+        # With a NaN there is no most likely class.
+        unknown = ops.logical_or(
+            ops.any(ops.isnan(targets.logits), axis=self.axis),
+            ops.any(ops.isnan(student_logits), axis=-1),
+        )
+        agrees = ops.cast(agrees, student_logits.dtype)
+        return ops.where(unknown, float("nan"), agrees)
 
     def get_config(self):
         return {**super().get_config(), "k": self.k}

@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_distill.plots import style
 from keras_distill.targets import soften
-from keras_distill.validation import check_positive
+from keras_distill.validation import check_temperature
 
 
 def class_similarity(
@@ -27,8 +27,8 @@ def class_similarity(
         logits: Array of shape `(examples, classes)`: the teacher's logits.
         labels: Class ids of the examples. Defaults to `None`: the most likely
             class of each example according to the teacher.
-        temperature: Positive float T of `softmax(logits / T)`. Defaults to
-            `4.0`.
+        temperature: Float from 1e-3 to 1e4, the T of `softmax(logits / T)`.
+            Defaults to `4.0`.
         class_names: List with a name for each class. Defaults to `None`: the
             class ids.
         ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
@@ -45,7 +45,7 @@ def class_similarity(
     if labels is None:
         labels = logits.argmax(axis=-1)
     labels = style.check_labels(labels, logits)
-    check_positive("temperature", temperature)
+    check_temperature("temperature", temperature)
     probabilities = ops.convert_to_numpy(
         ops.softmax(soften(logits, temperature))
     )

@@ -2,9 +2,11 @@ import functools
 import typing
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_distill.backend import add_control_dependency
+from keras_distill.backend import is_concrete
 from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.forward import Forward
@@ -14,6 +16,7 @@ from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import flatten_like
 from keras_distill.targets import is_float
 from keras_distill.targets import log_softmax
+from keras_distill.targets import subtract_maximum
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_choice
 from keras_distill.validation import check_flag
@@ -43,7 +46,10 @@ def add_to_arithmetic_mean(total, logits, weight, temperature=1.0, axis=-1):
     """
     weight = ops.cast(weight, logits.dtype)
     log_weight = ops.cast(to_logits(weight, _LOG_ZERO), logits.dtype)
-    log_probabilities = log_softmax(logits, temperature, axis)
+    # All members may give a class a probability of 0.
+    log_probabilities = ops.maximum(
+        log_softmax(logits, temperature, axis), _LOG_ZERO
+    )
     weighted = temperature * (log_probabilities + log_weight)
     if total is None:
         return weighted
@@ -52,18 +58,20 @@ def add_to_arithmetic_mean(total, logits, weight, temperature=1.0, axis=-1):
     return larger + temperature * ops.log1p(ops.exp(-difference))
 
 
-def add_to_geometric_mean(total, logits, weight):
+def add_to_geometric_mean(total, logits, weight, axis=-1):
     """Adds one member to the geometric mean of the softmaxes of an ensemble.
 
     With the logits `v_k` of the members and their weights `w_k`, the mean has
     the logits
 
-        v = sum_k w_k v_k
+        v = sum_k w_k (v_k - max v_k)
 
     At every temperature `softmax(v / T)` is proportional to
     `prod_k softmax(v_k / T)^w_k` (Hinton, Vinyals and Dean, 2015, section 2).
     """
-    weighted = ops.cast(weight, logits.dtype) * logits
+    # The sum of large logits would lose their digits.
+    shifted = ops.maximum(subtract_maximum(logits, axis), _LOG_ZERO)
+    weighted = ops.cast(weight, logits.dtype) * shifted
     return weighted if total is None else total + weighted
 
 
@@ -275,7 +283,7 @@ class Ensemble(keras.Model):
         logits = ops.cast(logits, keras.config.floatx())
         weight = self._weight(position, inputs, len(logits.shape))
         if self.combine == "geometric":
-            return add_to_geometric_mean(mean, logits, weight)
+            return add_to_geometric_mean(mean, logits, weight, axis)
         temperature = ops.cast(temperature, logits.dtype)
         return add_to_arithmetic_mean(mean, logits, weight, temperature, axis)
 
@@ -284,8 +292,10 @@ class Ensemble(keras.Model):
         if self.member_weights is None:
             return 1.0 / len(self.models)
         if callable(self.member_weights):
-            weights = self.member_weights(inputs)[:, position]
-            return ops.reshape(weights, (-1,) + (1,) * (rank - 1))
+            weights = _check_computed(
+                self.member_weights(inputs), len(self.models)
+            )
+            return ops.reshape(weights[:, position], (-1,) + (1,) * (rank - 1))
         return self.member_weights[position]
 
     def get_config(self):
@@ -377,6 +387,11 @@ def check_same_outputs(first, second, owners: str) -> None:
 
 def _check_weights(weights, count: int) -> list[float]:
     """Returns the weights as a list of floats."""
+    if not isinstance(weights, (list, tuple, np.ndarray)):
+        raise ValueError(
+            f"Expected `weights` to be a list of {count} numbers, or a "
+            f"callable. Received: weights={weights!r}"
+        )
     weights = [check_number("weights", weight, low=0) for weight in weights]
     if len(weights) != count or abs(sum(weights) - 1.0) > 1e-6:
         raise ValueError(
@@ -384,3 +399,24 @@ def _check_weights(weights, count: int) -> list[float]:
             f"each model. Received: weights={weights}"
         )
     return weights
+
+
+def _check_computed(weights, count: int):
+    """Returns computed weights, with NaN where they do not sum to 1."""
+    weights = ops.convert_to_tensor(weights)
+    shape = tuple(weights.shape)
+    if len(shape) != 2 or shape[1] != count or not is_float(weights):
+        raise ValueError(
+            "Expected callable `weights` to return floats of shape (batch, "
+            f"{count}), one for each model. Received: shape {shape}, dtype "
+            f"{keras.backend.standardize_dtype(weights.dtype)}"
+        )
+    sums = ops.sum(weights, axis=1, keepdims=True)
+    valid = ops.abs(sums - 1.0) <= 1e-2
+    if is_concrete(valid) and not ops.all(valid):
+        raise ValueError(
+            "Expected callable `weights` to sum to 1 for each sample. "
+            f"Received: sums from {float(ops.min(sums)):g} to "
+            f"{float(ops.max(sums)):g}"
+        )
+    return ops.where(valid, weights, float("nan"))

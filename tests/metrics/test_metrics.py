@@ -354,7 +354,7 @@ def test_get():
             lambda: metrics.TeacherAgreement().update_state(
                 np.zeros((2, 3, 3)), np.zeros((2, 3))
             ),
-            "same shape",
+            "same rank",
         ),
         (
             lambda: metrics.BrierScore().update_state(
@@ -407,7 +407,8 @@ def test_values_that_are_not_floats(dtype):
             return keras.ops.cast(same, dtype)
 
     metric = Same()
-    metric.update_state([[1.0], [2.0]], [[1.0], [3.0]], [0.25, 0.75])
+    teacher, student = [[1.0, 0.0], [2.0, 0.0]], [[1.0, 0.0], [3.0, 0.0]]
+    metric.update_state(teacher, student, [0.25, 0.75])
     assert float(metric.result()) == 0.25
 
 
