@@ -49,11 +49,9 @@ class LabelMetric(keras.metrics.Metric):
         )
         # Entries with zero weight may be NaN, and have any label.
         probabilities = ops.where(weights == 0, 0.0, probabilities)
-        labels = ops.reshape(labels, (-1,))
         weights = weights[:, 0]
-        valid = are_class_ids(
-            ops.where(weights == 0, 0, labels), probabilities.shape[-1]
-        )
+        labels = ops.where(weights == 0, 0, ops.reshape(labels, (-1,)))
+        valid = are_class_ids(labels, probabilities.shape[-1])
         sums = self.sum_batch(labels, probabilities, weights)
         sums = ops.where(valid, sums, float("nan"))
         self.sums.assign_add(ops.cast(sums, self.sums.dtype))
