@@ -16,9 +16,13 @@ import keras
 from keras_distill.backend.keras_compat import find_origin
 from keras_distill.backend.keras_compat import flatten_layers
 from keras_distill.backend.keras_compat import get_keras_mask
+from keras_distill.backend.keras_compat import infer_outputs
 from keras_distill.layers import TemperatureSoftmax
 from keras_distill.layers import mask_logits
 from keras_distill.targets import to_logits
+
+# An unusual size of a batch.
+_ROWS = 7
 
 
 class Forward(typing.NamedTuple):
@@ -83,6 +87,51 @@ def forward(model, inputs, training=False, layers=()) -> Forward:
                 break
     outputs = keras.tree.pack_sequence_as(outputs, flat)
     return Forward(outputs, tuple(logits), features, masks, tuple(served_at))
+
+
+def forward_teacher(model, inputs) -> Forward:
+    """Runs a model, or a function, that returns a row for each input."""
+    result = forward(model, inputs)
+    first = next(x for x in keras.tree.flatten(inputs) if x is not None)
+    shape = first.shape
+    if isinstance(first, keras.KerasTensor) or not shape:
+        return result
+    outputs = result.outputs
+    if shape[0] is None:
+        # In a graph. Shapes for a known size show it.
+        shape, outputs = _infer_rows(model, inputs, first)
+    for output in keras.tree.flatten(outputs):
+        if not hasattr(output, "shape") or output.shape == ():
+            raise ValueError(
+                "Expected a teacher, or a member of an ensemble, to return "
+                f"logits of shape (batch, ..., classes). Received: {output!r}"
+            )
+        if output.shape and output.shape[0] not in (None, shape[0]):
+            raise ValueError(
+                "Expected a teacher, or a member of an ensemble, to return a "
+                "row for each row of its inputs. If the dataset contains "
+                "single examples, pass `batch_size`, or batch it. Received: "
+                f"inputs of shape {tuple(shape)}, and outputs of shape "
+                f"{tuple(output.shape)}"
+            )
+    return result
+
+
+def _infer_rows(model, inputs, first):
+    """Returns the shape of inputs of a known size, and the outputs for them."""
+    size = getattr(model, "inputs", [first])[0].shape[0] or _ROWS
+    known = keras.tree.map_structure(
+        lambda x: (
+            None
+            if x is None
+            else keras.KerasTensor((size, *x.shape[1:]), x.dtype.name)
+        ),
+        inputs,
+    )
+    outputs = infer_outputs(
+        lambda x, training: forward(model, x).outputs, known
+    )
+    return (size, *first.shape[1:]), outputs
 
 
 def is_softmax(operation) -> bool:

@@ -395,3 +395,49 @@ def test_cache_is_a_choice(pair, cache):
     distiller.compile("sgd")
     with pytest.raises(ValueError, match="True or False"):
         distiller.fit(pair[0], cache=cache, verbose=0)
+
+
+def mean_row(x):
+    return ops.mean(x, axis=0, keepdims=True)
+
+
+def mean_row_of_a_model():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, mean_row(inputs))
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("cache", [False, "auto"])
+@pytest.mark.parametrize(
+    "make_teacher",
+    [
+        lambda: mean_row,
+        lambda: lambda x: x[:1],
+        lambda: lambda x: x[:-1],
+        lambda: without_softmax(mean_row),
+        lambda: without_softmax(lambda x: x[:1]),
+        mean_row_of_a_model,
+        lambda: [mean_row, lambda x: x],
+        lambda: Ensemble([lambda x: x, lambda x: x[:1]], "geometric"),
+    ],
+)
+def test_a_teacher_returns_a_row_for_each_input(
+    pair, make_teacher, cache, jit_compile
+):
+    """Broadcasting would train each sample on the same soft targets."""
+    if jit_compile and keras.backend.backend() == "torch":
+        pytest.skip("`torch.compile` takes minutes")
+    distiller = keras_distill.Distiller(
+        student=keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]),
+        teacher=make_teacher(),
+    )
+    distiller.compile("sgd", jit_compile=jit_compile)
+    with pytest.raises(ValueError, match="row for each row"):
+        distiller.fit(pair[0], cache=cache, verbose=0)
+
+
+@pytest.mark.parametrize("outputs", [None, 5.0, np.float32(3)])
+def test_a_teacher_returns_tensors(pair, outputs):
+    with pytest.raises(ValueError, match="logits of shape"):
+        keras_distill.predict_logits(lambda x: outputs, pair[0], verbose=0)

@@ -155,12 +155,6 @@ def _check_finite(logits, position) -> None:
 
 
 def _check_shape(logits, shape) -> None:
-    if len(logits) != shape[0]:
-        raise ValueError(
-            f"Expected {shape[0]} outputs of the teacher, one for each "
-            "example of a batch. If the dataset contains single examples, pass "
-            f"`batch_size`. Received: outputs of shape {logits.shape}"
-        )
     if logits.shape != shape:
         raise ValueError(
             "Expected the teacher's outputs to have the same shape for every "

@@ -10,7 +10,7 @@ from keras_distill.backend import is_concrete
 from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.forward import Forward
-from keras_distill.forward import forward
+from keras_distill.forward import forward_teacher
 from keras_distill.forward import list_outputs
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import flatten_like
@@ -333,7 +333,7 @@ class Ensemble(keras.Model):
 def call_model(model, inputs, **arguments) -> Forward:
     """Runs a model, a function, or `compute_logits` of an ensemble, once."""
     if not isinstance(model, Ensemble):
-        return forward(model, inputs)
+        return forward_teacher(model, inputs)
     outputs = model.compute_logits(inputs, **arguments)
     logits = tuple(keras.tree.flatten(outputs))
     return Forward(outputs, logits, {}, tuple(map(get_keras_mask, logits)))

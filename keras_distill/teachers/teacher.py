@@ -11,7 +11,7 @@ from keras_distill.backend.keras_compat import list_own_weights
 from keras_distill.data.cache import TargetCache
 from keras_distill.fingerprints import fingerprint_model
 from keras_distill.forward import ends_linearly
-from keras_distill.forward import forward
+from keras_distill.forward import forward_teacher
 from keras_distill.forward import list_outputs
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import DenseTargets
@@ -162,7 +162,7 @@ class Teacher:
                     axis=objective.ensemble_axes,
                 )
             else:
-                result = forward(self.function, inputs)
+                result = forward_teacher(self.function, inputs)
             flat = keras.tree.flatten(result.outputs)
             targets = list(map(_stop, flat, result.logits))
             return keras.tree.pack_sequence_as(result.outputs, targets)
