@@ -9,15 +9,8 @@ from keras_distill.backend.keras_compat import lacks_compiled_metrics
 from keras_distill.backend.keras_compat import train_validation_split
 from keras_distill.callbacks import EndOfEpoch
 from keras_distill.callbacks import prepend_callback
+from keras_distill.data import checks
 from keras_distill.data.cache import should_cache
-from keras_distill.data.checks import check_hard_loss
-from keras_distill.data.checks import check_labels
-from keras_distill.data.checks import check_student
-from keras_distill.data.checks import check_validation
-from keras_distill.data.checks import ignores_labels
-from keras_distill.data.checks import keep_weights
-from keras_distill.data.checks import normalize_validation
-from keras_distill.data.checks import parse_soft_targets
 from keras_distill.objective import Objective
 from keras_distill.objective import check_metrics
 from keras_distill.outputs import find_output_names
@@ -101,7 +94,7 @@ class Distiller(DistillationStep):
     """
 
     def __init__(self, *, student, teacher=None, name=None):
-        check_student(student)
+        checks.check_student(student)
         # The policy decides about loss scaling. The student casts its inputs.
         super().__init__(
             name=name, dtype=find_dtype_policy(student), autocast=False
@@ -218,7 +211,7 @@ class Distiller(DistillationStep):
             ValueError: If an argument does not fit the student's outputs.
         """
         check_metrics(metrics, weighted_metrics)
-        check_hard_loss(loss, [metrics, weighted_metrics], self.student)
+        checks.check_hard_loss(loss, [metrics, weighted_metrics], self.student)
         self._objective = Objective(
             distillation_loss,
             weights=distillation_loss_weights,
@@ -228,7 +221,7 @@ class Distiller(DistillationStep):
         )
         self._objective.build(find_output_names(self.student))
         self._check = StepCheck()
-        self._ignores_labels = ignores_labels(loss)
+        self._ignores_labels = checks.ignores_labels(loss)
         self.dtype_policy = find_dtype_policy(self.student)
         self._auto_scale_loss = auto_scale_loss
         self._jit_is_auto = jit_compile == "auto" and not run_eagerly
@@ -305,14 +298,16 @@ class Distiller(DistillationStep):
                 the soft targets stay in memory. Every epoch then costs the same
                 as training the student alone. `"auto"` (the default) does so
                 where the result is the same: for arrays, a teacher that is a
-                Keras model (or an `Ensemble` of Keras models) and shares no
-                trainable weights with the student, soft targets of at most
-                1 GiB, which need 4 GiB at the peak, no `steps_per_epoch`, and
-                training on one device. `True` always caches arrays (in one
-                process). `False` calls the teacher in each training step. Use
-                it if a callback changes the teacher's weights. Another `fit`
-                with the same arrays and the same Keras model as the teacher
-                uses the cache again.
+                Keras model (or an `Ensemble` of Keras models), repeats its
+                outputs and shares no trainable weights with the student, soft
+                targets of at most 1 GiB, which need 4 GiB at the peak, no
+                `steps_per_epoch`, and training on one device. `True` always
+                caches arrays (in one process). `False` calls the teacher in
+                each training step. Use it if a callback changes the teacher's
+                weights. Another `fit` with the same arrays and the same Keras
+                model as the teacher uses the cache again, unless the teacher
+                contains Python code: a function, a `Lambda` layer or a
+                subclass of a Keras class.
             soft_targets: Soft targets for arrays `x`: the teacher's logits in
                 the structure of the student's outputs, `TopKTargets` or
                 `EnsembleTargets`. The teacher is then not called. Defaults to
@@ -327,26 +322,26 @@ class Distiller(DistillationStep):
                 not finite, or `cache` cannot be used.
         """
         self._assert_is_compiled("fit")
-        x = parse_soft_targets(x, y, soft_targets)
-        validation_data = normalize_validation(validation_data)
+        x = checks.parse_soft_targets(x, y, soft_targets)
+        validation_data = checks.normalize_validation(validation_data)
         if not self._objective.has_metrics:
-            check_validation(
+            checks.check_validation(
                 validation_data,
                 validation_split,
                 x,
                 y,
                 uses_labels=self.loss is not None or has_compiled_metrics(self),
             )
-        check_labels(y, self.loss, self.student)
+        checks.check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
-            check_labels(validation_data[1], self.loss, self.student)
+            checks.check_labels(validation_data[1], self.loss, self.student)
         self._supervision.check_metrics(self._objective)
         self._supervision.cache.in_use = False
         teacher = self._supervision.teacher
         predictor = None
         if teacher is not None:
             predictor = TargetPredictor(teacher, self._objective, self._check)
-        y, sample_weight = keep_weights(x, y, sample_weight)
+        y, sample_weight = checks.keep_weights(x, y, sample_weight)
         if should_cache(
             cache, (x, y, sample_weight), steps_per_epoch, self, predictor
         ):
@@ -354,7 +349,9 @@ class Distiller(DistillationStep):
                 (x, y, sample_weight), validation_data = train_validation_split(
                     (x, y, sample_weight), validation_split=validation_split
                 )
-            x = self._supervision.cache.join(x, predictor, batch_size, verbose)
+            x = self._supervision.cache.join(
+                x, predictor, batch_size, verbose, is_required=cache is True
+            )
         if lacks_compiled_metrics(self):
             self.train_function = None
         callbacks = prepend_callback(EndOfEpoch(self._check), callbacks)
@@ -416,9 +413,9 @@ class Distiller(DistillationStep):
         self._assert_is_compiled("evaluate")
         # A validation begins before the end of an epoch.
         self._check.finish()
-        x = parse_soft_targets(x, y, soft_targets)
-        check_labels(y, self.loss, self.student)
-        y, sample_weight = keep_weights(x, y, sample_weight)
+        x = checks.parse_soft_targets(x, y, soft_targets)
+        checks.check_labels(y, self.loss, self.student)
+        y, sample_weight = checks.keep_weights(x, y, sample_weight)
         self._supervision.check_metrics(self._objective)
         if lacks_compiled_metrics(self):
             self.test_function = None

@@ -39,21 +39,29 @@ class TargetCache:
         self._temperatures: typing.Any = None
         self.in_use = False
 
-    def join(self, x, predictor, batch_size, verbose) -> WithSoftTargets:
-        """Returns arrays with their soft targets.
-
-        The teacher runs again only if an input, a weight of the teacher, or a
-        temperature that matters has changed.
-        """
+    def join(self, x, predictor, batch_size, verbose, is_required):
+        """Returns arrays with soft targets, if the teacher can repeat them."""
+        # The teacher runs again only if an input, the teacher or a temperature
+        # that matters has changed.
         key = (fingerprint_arrays(x), predictor.fingerprint())
         if key != self._key:
-            if verbose:
-                print("The teacher labels the transfer set, once:")
+            batch_size = _choose_batch_size(batch_size)
             with keeping_variables(predictor):
+                if not is_required and not is_repeatable(
+                    predictor, x, batch_size
+                ):
+                    warnings.warn(
+                        "The teacher returns different outputs for the same "
+                        "inputs if it is called again, or with a batch of "
+                        "another size. It is called in each step instead of "
+                        "once. `cache=True` keeps its first outputs.",
+                        stacklevel=3,
+                    )
+                    return x
+                if verbose:
+                    print("The teacher labels the transfer set, once:")
                 targets = predictor.predict(
-                    x,
-                    batch_size=_choose_batch_size(batch_size),
-                    verbose=verbose,
+                    x, batch_size=batch_size, verbose=verbose
                 )
             keras.tree.map_structure(_check_finite, targets)
             self._targets = targets
@@ -147,6 +155,32 @@ def estimate_bytes(x, predictor) -> int:
         * math.prod(output.shape[1:])
         for output in outputs
     )
+
+
+def is_repeatable(predictor, x, batch_size) -> bool:
+    """Whether a teacher gives examples the same outputs in other batches."""
+    # Dropout or batch statistics that are active outside of training do not.
+    count = len(keras.tree.flatten(x)[0])
+
+    def predict(size):
+        first = keras.tree.map_structure(lambda array: array[:size], x)
+        outputs = predictor.predict(first, batch_size=batch_size, verbose=0)
+        return keras.tree.flatten(outputs)
+
+    size = min(batch_size, count)
+    # The size of the last batch needs to be compiled anyway.
+    smaller = count % size or max(1, size // 2)
+    whole = predict(size)
+    return all(
+        map(_are_close, [*whole, *whole], [*predict(size), *predict(smaller)])
+    )
+
+
+def _are_close(first, second) -> bool:
+    """Whether outputs differ by no more than rounding in half precision."""
+    difference = np.abs(first[: len(second)] - second)
+    # NaN and infinity are reported later.
+    return not np.any(difference > 0.01 * np.ptp(first))
 
 
 def _choose_batch_size(batch_size) -> int:

@@ -1,9 +1,12 @@
 """Arrays are labelled once, and the training is the same as without a cache."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 from scipy.special import log_softmax
 from scipy.special import softmax
 
@@ -28,6 +31,8 @@ def counted(make_model, monkeypatch):
         return compute_targets(self, inputs, *args, **kwargs)
 
     monkeypatch.setattr(Teacher, "compute_targets", observed)
+    # It labels some examples more often.
+    monkeypatch.setattr(caching, "is_repeatable", lambda *args: True)
 
     def make(activation=None, seed=5):
         seen.clear()
@@ -344,7 +349,7 @@ def test_the_estimate_equals_the_size_of_the_soft_targets(data, make_model):
         distiller._supervision.teacher, distiller._objective, distiller._check
     )
     estimated = caching.estimate_bytes(x, predictor)
-    joined = distiller._supervision.cache.join(x, predictor, None, 0)
+    joined = distiller._supervision.cache.join(x, predictor, None, 0, True)
     (logits,) = joined.soft_targets.by_output
     assert estimated == 4 * logits.nbytes
 
@@ -556,4 +561,93 @@ def test_the_teacher_gets_larger_batches(
     distiller = distiller_of(make_model(seed=1), make_model(seed=5), loss=None)
     x = np.zeros((10, 6), "float32")
     distiller.fit(x, batch_size=batch_size, verbose=0)
-    assert seen == [expected]
+    assert set(seen) == {expected}
+
+
+class ActiveDropout(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(3)
+
+    def call(self, inputs):
+        return keras.random.dropout(inputs, 0.1, seed=self.seed)
+
+
+class BatchStatistics(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs - ops.mean(inputs, axis=0, keepdims=True)
+
+
+class SizeOfBatch(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs / ops.cast(ops.shape(inputs)[0], "float32")
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    "layer",
+    [ActiveDropout, BatchStatistics, SizeOfBatch, keras.layers.Activation],
+)
+def test_outputs_that_change_are_not_cached(make_model, layer):
+    """The outputs for an example, in another call or another batch."""
+    x = np.random.default_rng(0).normal(size=(30, 6)).astype("float32")
+    is_repeatable = layer is keras.layers.Activation
+    changing = layer("linear") if is_repeatable else layer()
+    teacher = keras.Sequential([keras.Input((6,)), changing, make_model()])
+    distiller = distiller_of(make_model(), teacher, loss=None)
+    for cache in ("auto", True):
+        expects_warning = cache == "auto" and not is_repeatable
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            distiller.fit(x, verbose=0, cache=cache)
+        messages = [str(warning.message) for warning in caught]
+        found = any("in each step instead of once" in m for m in messages)
+        assert found == expects_warning
+        assert distiller._supervision.cache.in_use != expects_warning
+
+
+@pytest.mark.parametrize("change", ["attribute", "activation", "ensemble"])
+def test_a_changed_teacher_labels_again(data, make_model, change):
+    """Also if its weights stay the same."""
+    x, _ = data
+
+    class Scales(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = make_model(seed=5)
+            self.factor = 1.0
+
+        def call(self, inputs):
+            return self.factor * self.inner(inputs)
+
+    def set_activation():
+        teacher.layers[-1].activation = keras.activations.tanh
+
+    teacher, act = {
+        "attribute": lambda: (
+            model := Scales(),
+            lambda: setattr(model, "factor", 3.0),
+        ),
+        "activation": lambda: (make_model(seed=5), set_activation),
+        "ensemble": lambda: (
+            model := keras_distill.Ensemble(
+                [make_model(seed=5), make_model(seed=6)], weights=[1.0, 0.0]
+            ),
+            lambda: setattr(model, "member_weights", [0.0, 1.0]),
+        ),
+    }[change]()
+    metric = keras_distill.metrics.TeacherKLDivergence(3.0)
+    distiller = distiller_of(
+        make_model(seed=1),
+        teacher,
+        optimizer=keras.optimizers.SGD(0.0),
+        loss=None,
+        metrics=None,
+        distillation_metrics=[metric],
+    )
+    distiller.fit(x, verbose=0)
+    act()
+    cached = distiller.fit(x, verbose=0).history
+    live = distiller.fit(x, verbose=0, cache=False).history
+    name = "teacher_kl_divergence"
+    np.testing.assert_allclose(cached[name], live[name], rtol=1e-4)
