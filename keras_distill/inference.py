@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_distill.backend import compile_inference
 from keras_distill.backend.keras_compat import set_keras_mask
+from keras_distill.data.batches import closing_iterator
 from keras_distill.data.batches import to_batches
 from keras_distill.forward import has_serving_temperature
 from keras_distill.targets import LOG_SMALLEST
@@ -56,10 +57,10 @@ def predict_logits(
     temperature = check_temperature("temperature", temperature)
     compute = compile_logits(model, from_logits, (temperature,))
     batches, length = to_batches(x, batch_size)
-    logits = [
-        ops.convert_to_numpy(compute(batch[0])[0][0])
-        for batch in show_progress(batches, length, verbose)
-    ]
+    with show_progress(batches, length, verbose) as shown:
+        logits = [
+            ops.convert_to_numpy(compute(batch[0])[0][0]) for batch in shown
+        ]
     if not logits:
         raise ValueError("Expected at least one example. Received: none")
     return np.concatenate(logits)
@@ -118,6 +119,11 @@ def depends_on_temperature(model) -> bool:
 
 
 def show_progress(batches, length, verbose):
+    """Returns a context with the batches, and shows the progress bar."""
+    return closing_iterator(_count_batches(batches, length, verbose))
+
+
+def _count_batches(batches, length, verbose):
     """Yields the batches and shows the progress bar of `predict`."""
     bar = keras.utils.Progbar(
         length, verbose=1 if verbose == "auto" else int(verbose)

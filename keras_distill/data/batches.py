@@ -1,5 +1,8 @@
 """Data of any kind that `fit` accepts, as batches to loop over."""
 
+import contextlib
+import traceback
+
 from keras_distill.backend import USES_TF_DATA
 from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.backend.keras_compat import get_data_adapter
@@ -36,3 +39,24 @@ def to_batches(data, batch_size=None, default_batch_size=_BATCH_SIZE):
             batch_size=batch_size or default_batch_size,
         )
     return map(to_tuple, adapter.get_numpy_iterator()), adapter.num_batches
+
+
+@contextlib.contextmanager
+def closing_iterator(iterable):
+    """Yields an iterator that no error leaves open.
+
+    A traceback keeps the variables of its frames, and so an iterator of
+    `tf.data`, whose threads can then block the exit of the process.
+    """
+    iterator = iter(iterable)
+    try:
+        yield iterator
+    except BaseException as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            package, *_ = frame.f_globals.get("__name__", "").split(".")
+            if package in ("keras_distill", "tensorflow"):
+                with contextlib.suppress(RuntimeError):
+                    frame.clear()
+        raise
+    finally:
+        iterator.close()

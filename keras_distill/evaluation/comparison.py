@@ -283,13 +283,14 @@ def compare(
         for name in models
     }
     batches, length = to_batches(data, batch_size)
-    inputs = score_batches(
-        scores,
-        functions if teacher is None else functions | softened,
-        inference.show_progress(batches, length, verbose),
-        teacher,
-        ignore_class,
-    )
+    with inference.show_progress(batches, length, verbose) as shown:
+        inputs = score_batches(
+            scores,
+            functions if teacher is None else functions | softened,
+            shown,
+            teacher,
+            ignore_class,
+        )
     correct = {name: scores[name].get_correct() for name in models}
     if not len(next(iter(correct.values()))):
         raise ValueError(

@@ -9,6 +9,7 @@ import filelock
 import keras
 import numpy as np
 
+from keras_distill.data.batches import closing_iterator
 from keras_distill.store import shards
 from keras_distill.store.encoder import TargetEncoder
 from keras_distill.store.records import RecordFormat
@@ -26,8 +27,10 @@ def create_store(
     """Labels the part of one worker. Returns whether the store is complete."""
     worker, workers = _check_shard(shard)
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock_worker(folder, worker, workers):
-        batches = iter(transfer_set)
+    with (
+        _lock_worker(folder, worker, workers),
+        closing_iterator(transfer_set) as batches,
+    ):
         # An empty batch does not show the shape of the outputs.
         first = next((batch for batch in batches if len(batch[1])), None)
         if first is None:
@@ -55,8 +58,8 @@ def create_store(
         job = _Job(folder, config, worker)
         job.begin()
         progress = _Progress(transfer_set.count(batch_size), verbose)
-        batches = itertools.chain([first], batches)
-        return job.finish(job.label(batches, encoder, progress))
+        all_batches = itertools.chain([first], batches)
+        return job.finish(job.label(all_batches, encoder, progress))
 
 
 class _Job:

@@ -607,3 +607,47 @@ def test_student_of_a_store_exports(tmp_path, data, make_model):
     np.testing.assert_allclose(
         loaded.serve(x), student.predict(x, verbose=0), rtol=1e-5
     )
+
+
+INTERRUPTED = """
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import keras
+import keras_distill
+
+
+class Inputs(keras.utils.PyDataset):
+    num_batches = 500
+
+    def __getitem__(self, index):
+        time.sleep(0.02)
+        if index == 20 and "interrupt" in sys.argv:
+            os.kill(os.getpid(), signal.SIGINT)
+        return np.ones((8, 4 + (index == 20)), "float32")
+
+
+def teacher(x):
+    return x @ np.ones((4, 3), "float32")
+
+
+if "create" in sys.argv:
+    keras_distill.SoftTargetStore.create(
+        sys.argv[1], teacher, Inputs(), teacher_id="function", verbose=0
+    )
+keras_distill.predict_logits(teacher, Inputs(), verbose=0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.backend("tensorflow", reason="only `tf.data` has threads")
+@pytest.mark.parametrize("what", ["create", "predict"])
+@pytest.mark.parametrize("how", ["error", "interrupt"])
+def test_a_process_ends_after_an_error(tmp_path, what, how):
+    """No thread of a pipeline waits for a Python function that is gone."""
+    process = run(INTERRUPTED, str(tmp_path / "store"), what, how)
+    assert process.wait(timeout=120) != 0
