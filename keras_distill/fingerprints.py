@@ -71,7 +71,8 @@ def _update(digest, array) -> None:
         digest.update(array.view(np.uint8).data)
         return
     for entry in array.flat:
-        if isinstance(entry, (bytes, str)):
+        # An optional input may be `None`.
+        if entry is None or isinstance(entry, (bytes, str)):
             digest.update(repr(entry).encode())
         else:
             _update(digest, entry)

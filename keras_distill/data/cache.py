@@ -144,10 +144,13 @@ def estimate_bytes(x, predictor) -> int:
     if outputs is None or any(None in output.shape[1:] for output in outputs):
         # One example shows the shapes.
         first = keras.tree.map_structure(
-            lambda array: ops.convert_to_tensor(array[:1]), x
+            lambda array: (
+                array if array is None else ops.convert_to_tensor(array)
+            ),
+            _take(x, 1),
         )
         outputs = keras.tree.flatten(predictor(first))
-    examples = len(keras.tree.flatten(x)[0])
+    examples = _count(x)
     return _COPIES * sum(
         # The predictor returns at least float32.
         np.dtype(keras.backend.result_type(output.dtype, "float32")).itemsize
@@ -159,20 +162,36 @@ def estimate_bytes(x, predictor) -> int:
 
 def is_repeatable(predictor, x, batch_size) -> bool:
     """Whether a teacher gives examples the same outputs in other batches."""
-    # Dropout or batch statistics that are active outside of training do not.
-    count = len(keras.tree.flatten(x)[0])
 
+    # Dropout or batch statistics that are active outside of training do not.
     def predict(size):
-        first = keras.tree.map_structure(lambda array: array[:size], x)
+        first = _take(x, size)
         outputs = predictor.predict(first, batch_size=batch_size, verbose=0)
         return keras.tree.flatten(outputs)
 
+    count = _count(x)
     size = min(batch_size, count)
     # The size of the last batch needs to be compiled anyway.
     smaller = count % size or max(1, size // 2)
     whole = predict(size)
     return all(
         map(_are_close, [*whole, *whole], [*predict(size), *predict(smaller)])
+    )
+
+
+def _take(x, count: int):
+    """Returns the first examples of a structure of arrays."""
+    return keras.tree.map_structure(
+        # An optional input may be `None`.
+        lambda array: array if array is None else array[:count],
+        x,
+    )
+
+
+def _count(x) -> int:
+    """Returns the number of examples in a structure of arrays."""
+    return next(
+        array.shape[0] for array in keras.tree.flatten(x) if array is not None
     )
 
 

@@ -651,3 +651,40 @@ def test_a_changed_teacher_labels_again(data, make_model, change):
     live = distiller.fit(x, verbose=0, cache=False).history
     name = "teacher_kl_divergence"
     np.testing.assert_allclose(cached[name], live[name], rtol=1e-4)
+
+
+class AddOptional(keras.layers.Layer):
+    def call(self, inputs, optional=None):
+        return inputs if optional is None else inputs + optional
+
+
+@pytest.mark.parametrize("cache", ["auto", True])
+def test_an_optional_input_without_a_value(cache):
+    def make(seed):
+        given = keras.Input((6,), name="given")
+        missing = keras.Input((6,), name="missing", optional=True)
+        initializer = keras.initializers.RandomNormal(seed=seed)
+        outputs = keras.layers.Dense(5, kernel_initializer=initializer)(
+            AddOptional()(given, missing)
+        )
+        return keras.Model({"missing": missing, "given": given}, outputs)
+
+    x = np.random.default_rng(0).normal(size=(30, 6)).astype("float32")
+    x = {"given": x, "missing": None}
+    histories = []
+    for choice in (False, cache):
+        distiller = distiller_of(make(0), make(1), loss=None)
+        history = distiller.fit(x, verbose=0, cache=choice, shuffle=False)
+        histories.append(history.history["loss"])
+    np.testing.assert_allclose(*histories, rtol=1e-5)
+
+
+@pytest.mark.backend("tensorflow", reason="Keras takes a `tf.Variable`")
+def test_inputs_in_a_variable(data, make_model):
+    x, _ = data
+    histories = []
+    for inputs in (x, tf.Variable(x)):
+        distiller = distiller_of(make_model(), make_model(seed=5), loss=None)
+        history = distiller.fit(inputs, verbose=0, shuffle=False)
+        histories.append(history.history["loss"])
+    np.testing.assert_allclose(*histories, rtol=1e-6)
