@@ -441,3 +441,56 @@ def test_a_teacher_returns_a_row_for_each_input(
 def test_a_teacher_returns_tensors(pair, outputs):
     with pytest.raises(ValueError, match="logits of shape"):
         keras_distill.predict_logits(lambda x: outputs, pair[0], verbose=0)
+
+
+@pytest.mark.parametrize(
+    "class_weight",
+    [{-1: 5.0, 0: 2.0}, {0.0: 2.0, 1.0: 3.0}, {0: 2, 7: 9.0}],
+)
+def test_class_weights_are_those_of_keras(pair, class_weight):
+    """The key -1 is no other name of the last class."""
+    y = np.array([0, 1, 2, 3, 0, 3])
+
+    def make():
+        inputs = keras.Input((4,))
+        layer = keras.layers.Dense(4, kernel_initializer="identity")
+        return keras.Model(inputs, layer(inputs))
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    student = make()
+    student.compile(keras.optimizers.SGD(0.5), loss)
+    distiller = keras_distill.Distiller(student=make(), teacher=lambda x: x)
+    distiller.compile(keras.optimizers.SGD(0.5), loss, alpha=0.0)
+    for model in (student, distiller):
+        model.fit(pair[0], y, class_weight=class_weight, verbose=0)
+    for first, second in zip(student.weights, distiller.weights, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.compiled
+@pytest.mark.backend("jax", "tensorflow", reason="PyTorch steps are not traced")
+def test_class_weights_need_no_new_compile(pair):
+    """Each compiled step would keep memory."""
+    traces = []
+
+    def teacher(x):
+        traces.append(x)
+        return x
+
+    distiller = keras_distill.Distiller(
+        student=keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]),
+        teacher=teacher,
+    )
+    distiller.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    counts = []
+    for weight in range(4):
+        distiller.fit(
+            pair[0],
+            np.zeros(6),
+            class_weight={0: 1.0 + weight, 1: 2.0},
+            verbose=0,
+        )
+        counts.append(len(traces))
+    assert counts[0] == counts[-1]

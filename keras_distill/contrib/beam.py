@@ -248,7 +248,7 @@ def _write_shard(shard, configs, path):
             writer.write(records)
             expected += len(records)
         entry = writer.commit()
-        _copy(local / entry["file"], path)
+        _copy(shards.shard_path(local, number), path)
     return number, entry
 
 

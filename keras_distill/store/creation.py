@@ -1,5 +1,6 @@
 """Creating a `SoftTargetStore`: the run of a teacher over a transfer set."""
 
+import contextlib
 import functools
 import itertools
 import pathlib
@@ -48,7 +49,7 @@ def create_store(
         key = "examples_per_shard"
         begun = shards.read_manifest(folder)
         if begun and encoder.storage.examples_per_shard is None:
-            config[key] = begun[key]
+            config[key] = begun.get(key, config[key])
         if workers > 1 and config[key] < batch_size:
             raise ValueError(
                 f"Expected `{key}` to be at least the size of a batch, "
@@ -101,7 +102,7 @@ class _Job:
         @functools.lru_cache(maxsize=1)
         def read_fingerprints(number):
             records = shards.map_shard(
-                self._folder, entries[number], self._record
+                self._folder, number, entries[number], self._record
             )
             return np.array(records["fingerprint"])
 
@@ -170,6 +171,8 @@ class _Job:
 
     def _lock_manifest(self):
         """Returns a context in which no other worker writes the manifest."""
+        if _is_complete(self._folder):
+            return contextlib.nullcontext()
         return filelock.FileLock(self._folder / ".manifest.lock")
 
     def _mismatch(self, problem: str):
@@ -211,8 +214,15 @@ def _check_shard(shard):
     return check_integer("shard[0]", shard[0], low=0, high=workers - 1), workers
 
 
+def _is_complete(folder) -> bool:
+    """Whether there is nothing to write: the folder may be read-only."""
+    return "shards" in shards.read_manifest(folder)
+
+
 def _lock_worker(folder, worker: int, workers: int):
     """Returns a context in which no other process is the same worker."""
+    if _is_complete(folder):
+        return contextlib.nullcontext()
     # The operating system frees a lock when the process ends, also by a kill.
     try:
         return filelock.FileLock(

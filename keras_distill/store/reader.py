@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_distill.store import shards
+from keras_distill.store.manifest import check_manifest
 from keras_distill.store.records import RecordFormat
 from keras_distill.validation import shapes_agree
 
@@ -89,6 +90,7 @@ class StoreReader:
     def _map_shard(self, number):
         records = shards.map_shard(
             self.path,
+            number,
             self.manifest["shards"][number],
             self.format.record,
             verify=number not in self._verified,
@@ -115,4 +117,5 @@ def _read_manifest(folder):
             f"The store {folder} is not complete. Call "
             "`SoftTargetStore.create` with the same arguments to continue."
         )
+    check_manifest(folder, manifest)
     return manifest

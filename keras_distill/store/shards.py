@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pathlib
+import re
 
 import numpy as np
 import xxhash
@@ -94,25 +95,51 @@ def entry_path(folder, number: int):
 def read_entries(folder) -> tuple[bool, dict[int, dict]]:
     """Returns whether a store is complete, and its entries by shard."""
     entries = {}
-    for path in folder.glob("soft_targets-*.json"):
+    for number, path in _list_entries(folder):
         # Another worker may remove them. Then they are in the manifest.
         with contextlib.suppress(FileNotFoundError):
-            number = int(path.stem.rpartition("-")[2])
             entries[number] = read_json(path)
     manifest = read_manifest(folder)
-    if "shards" in manifest:
-        return True, dict(enumerate(manifest["shards"]))
-    return False, entries
+    is_complete = "shards" in manifest
+    if is_complete:
+        entries = dict(enumerate(manifest["shards"]))
+    for number, entry in entries.items():
+        if not is_entry(entry):
+            raise StoreError(
+                f"Expected the entry of shard {number} of {folder} to have "
+                f"its examples, bytes and digest. Received: {entry!r:.200}"
+            )
+    return is_complete, entries
 
 
 def remove_entries(folder) -> None:
     """Removes the entries, which the manifest contains by now."""
-    for path in folder.glob("soft_targets-*.json"):
+    for _, path in _list_entries(folder):
         path.unlink(missing_ok=True)
+
+
+def is_entry(value) -> bool:
+    """Whether a value is the entry of a shard."""
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), kind)
+        for key, kind in (("examples", int), ("bytes", int), ("digest", str))
+    )
+
+
+def _list_entries(folder) -> list[tuple[int, pathlib.Path]]:
+    """Lists the numbers and paths of the entries, and of no other files."""
+    return [
+        (int(path.stem.rpartition("-")[2]), path)
+        for path in folder.glob("soft_targets-*.json")
+        # A synchronized folder may have copies with other names.
+        if re.fullmatch(r"soft_targets-\d+\.json", path.name)
+    ]
 
 
 def read_json(path) -> dict:
     """Reads what `write_json` wrote, or raises a `StoreError`."""
+    if path.exists() and not path.is_file():
+        raise StoreError(f"Expected {path} to be a regular file.")
     try:
         content = json.loads(path.read_text())
         whole = content.pop(_OWN_DIGEST) == _digest_json(content)
@@ -131,8 +158,10 @@ def write_json(path, content: dict) -> None:
     # Only one process at a time writes a file. The name is the same in every
     # run, so that a kill leaves no garbage for good.
     temporary = path.with_name(f".{path.name}.partial")
+    # Not through a link.
+    temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "w") as file:
+        with open(temporary, "x") as file:
             content = {**content, _OWN_DIGEST: _digest_json(content)}
             json.dump(content, file, indent=1)
             file.flush()
@@ -153,7 +182,9 @@ class ShardWriter:
         self._partial = shard_path(folder, number).with_suffix(".partial")
         self._examples = 0
         with self._explain():
-            self._file = open(self._partial, "w+b")  # noqa: SIM115
+            # Not through a link.
+            self._partial.unlink(missing_ok=True)
+            self._file = open(self._partial, "x+b")  # noqa: SIM115
             self._write_header()
 
     def write(self, records) -> None:
@@ -173,7 +204,6 @@ class ShardWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             entry = {
-                "file": path.name,
                 "examples": self._examples,
                 "bytes": self._partial.stat().st_size,
                 "digest": _digest_file(self._partial),
@@ -212,13 +242,23 @@ class ShardWriter:
             ) from error
 
 
-def map_shard(folder, entry: dict, record: np.dtype, verify: bool = True):
+def check_file(path, entry: dict) -> None:
+    """Raises a `StoreError` unless a shard is a file of the right size."""
+    if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        raise StoreError(
+            f"The shard {path} is missing, truncated, damaged or from another "
+            f"store: expected a file of {entry['bytes']} bytes. {_REMEDY}"
+        )
+
+
+def map_shard(folder, number: int, entry, record: np.dtype, verify=True):
     """Maps the records of a shard into memory; `verify` reads the whole file.
 
     Raises:
         StoreError: If the file is not the one that was written.
     """
-    path = folder / entry["file"]
+    path = shard_path(folder, number)
+    check_file(path, entry)
     problem = "its digest is not the one in the manifest"
     try:
         if not verify or _digest_file(path) == entry["digest"]:
