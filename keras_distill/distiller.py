@@ -2,11 +2,7 @@ import os
 
 import keras
 
-from keras_distill.backend.keras_compat import clear_compile
-from keras_distill.backend.keras_compat import find_dtype_policy
-from keras_distill.backend.keras_compat import has_compiled_metrics
-from keras_distill.backend.keras_compat import lacks_compiled_metrics
-from keras_distill.backend.keras_compat import train_validation_split
+from keras_distill.backend import keras_compat
 from keras_distill.callbacks import EndOfEpoch
 from keras_distill.callbacks import prepend_callback
 from keras_distill.data import checks
@@ -16,8 +12,8 @@ from keras_distill.objective import check_metrics
 from keras_distill.outputs import find_output_names
 from keras_distill.step import DistillationStep
 from keras_distill.step_check import StepCheck
-from keras_distill.teachers.predictor import TargetPredictor
 from keras_distill.teachers.teacher import Supervision
+from keras_distill.validation import check_given
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -61,16 +57,11 @@ class Distiller(DistillationStep):
     Example:
 
     ```python
-    import keras
-    import keras_distill
-
     distiller = keras_distill.Distiller(student=student, teacher=teacher)
     distiller.compile(
         optimizer="adam",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        distillation_loss=keras_distill.losses.SoftTargetCrossentropy(
-            temperature=4.0
-        ),
+        distillation_loss=keras_distill.losses.SoftTargetCrossentropy(4.0),
         alpha=0.9,
         metrics=["accuracy"],
     )
@@ -88,16 +79,20 @@ class Distiller(DistillationStep):
         name: Optional name of the model.
 
     Raises:
-        TypeError: On positional arguments, which may swap the models.
+        TypeError: On positional arguments, which may swap the models, and on
+            unknown arguments.
         ValueError: If `student` is not a `keras.Model`, `teacher` is none of
             the above, or the outputs of student and teacher do not match.
     """
 
-    def __init__(self, *, student, teacher=None, name=None):
+    def __init__(self, *args, student=None, teacher=None, name=None, **kwargs):
+        checks.check_no_others(args, kwargs)
         checks.check_student(student)
         # The policy decides about loss scaling. The student casts its inputs.
         super().__init__(
-            name=name, dtype=find_dtype_policy(student), autocast=False
+            name=name,
+            dtype=keras_compat.find_dtype_policy(student),
+            autocast=False,
         )
         self.student = student
         self._supervision = Supervision(student, teacher)
@@ -154,6 +149,7 @@ class Distiller(DistillationStep):
         steps_per_execution=1,
         jit_compile="auto",
         auto_scale_loss=True,
+        **kwargs,
     ):
         """Configures the distiller for training.
 
@@ -206,10 +202,14 @@ class Distiller(DistillationStep):
                 layers of student and teacher support it.
             auto_scale_loss: As in `keras.Model.compile`. A student in
                 `mixed_float16` gets loss scaling.
+            **kwargs: Raise an error that names the right argument.
 
         Raises:
+            TypeError: If an argument is unknown.
             ValueError: If an argument does not fit the student's outputs.
         """
+        checks.check_no_others((), kwargs)
+        check_given(optimizer=optimizer)
         check_metrics(metrics, weighted_metrics)
         checks.check_hard_loss(loss, [metrics, weighted_metrics], self.student)
         self._objective = Objective(
@@ -222,11 +222,11 @@ class Distiller(DistillationStep):
         self._objective.build(find_output_names(self.student))
         self._check = StepCheck()
         self._ignores_labels = checks.ignores_labels(loss)
-        self.dtype_policy = find_dtype_policy(self.student)
+        self.dtype_policy = keras_compat.find_dtype_policy(self.student)
         self._auto_scale_loss = auto_scale_loss
         self._jit_is_auto = jit_compile == "auto" and not run_eagerly
         # Keras keeps the loss and metrics of a former `compile`.
-        clear_compile(self)
+        keras_compat.clear_compile(self)
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -322,7 +322,8 @@ class Distiller(DistillationStep):
                 not finite, or `cache` cannot be used.
         """
         self._assert_is_compiled("fit")
-        x = checks.parse_soft_targets(x, y, soft_targets)
+        checks.check_weights(class_weight, sample_weight, self.student)
+        x = checks.parse_soft_targets(x, y, soft_targets, self._objective)
         validation_data = checks.normalize_validation(validation_data)
         if not self._objective.has_metrics:
             checks.check_validation(
@@ -330,29 +331,31 @@ class Distiller(DistillationStep):
                 validation_split,
                 x,
                 y,
-                uses_labels=self.loss is not None or has_compiled_metrics(self),
+                uses_labels=self.loss is not None
+                or keras_compat.has_compiled_metrics(self),
             )
         checks.check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             checks.check_labels(validation_data[1], self.loss, self.student)
         self._supervision.check_metrics(self._objective)
         self._supervision.cache.in_use = False
-        teacher = self._supervision.teacher
-        predictor = None
-        if teacher is not None:
-            predictor = TargetPredictor(teacher, self._objective, self._check)
+        predictor = self._supervision.make_predictor(
+            self._objective, self._check
+        )
         y, sample_weight = checks.keep_weights(x, y, sample_weight)
         if should_cache(
             cache, (x, y, sample_weight), steps_per_epoch, self, predictor
         ):
             if validation_split and validation_data is None:
-                (x, y, sample_weight), validation_data = train_validation_split(
-                    (x, y, sample_weight), validation_split=validation_split
+                (x, y, sample_weight), validation_data = (
+                    keras_compat.train_validation_split(
+                        (x, y, sample_weight), validation_split=validation_split
+                    )
                 )
             x = self._supervision.cache.join(
                 x, predictor, batch_size, verbose, is_required=cache is True
             )
-        if lacks_compiled_metrics(self):
+        if keras_compat.lacks_compiled_metrics(self):
             self.train_function = None
         callbacks = prepend_callback(EndOfEpoch(self._check), callbacks)
         with self._check.cleaning_up(self):
@@ -413,11 +416,11 @@ class Distiller(DistillationStep):
         self._assert_is_compiled("evaluate")
         # A validation begins before the end of an epoch.
         self._check.finish()
-        x = checks.parse_soft_targets(x, y, soft_targets)
+        x = checks.parse_soft_targets(x, y, soft_targets, self._objective)
         checks.check_labels(y, self.loss, self.student)
         y, sample_weight = checks.keep_weights(x, y, sample_weight)
         self._supervision.check_metrics(self._objective)
-        if lacks_compiled_metrics(self):
+        if keras_compat.lacks_compiled_metrics(self):
             self.test_function = None
         with self._check.cleaning_up(self):
             logs = super().evaluate(

@@ -13,6 +13,7 @@ from keras_distill.targets import LOG_SMALLEST
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.ensemble import call_model
 from keras_distill.validation import check_temperature
+from keras_distill.validation import check_verbose
 
 
 def predict_logits(
@@ -125,9 +126,7 @@ def show_progress(batches, length, verbose):
 
 def _count_batches(batches, length, verbose):
     """Yields the batches and shows the progress bar of `predict`."""
-    bar = keras.utils.Progbar(
-        length, verbose=1 if verbose == "auto" else int(verbose)
-    )
+    bar = keras.utils.Progbar(length, verbose=check_verbose(verbose))
     done = 0
     for done, batch in enumerate(batches, 1):
         yield batch

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperature
 
 
@@ -56,7 +57,8 @@ class TemperatureSoftmax(keras.layers.Softmax):
         Probabilities, in the shape of `inputs`.
 
     Raises:
-        ValueError: If a temperature is not between 1e-3 and 1e4.
+        ValueError: If a temperature is not between 1e-3 and 1e4, or `axis` is
+            not an integer.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class TemperatureSoftmax(keras.layers.Softmax):
         self._serving_temperature = check_temperature(
             "serving_temperature", serving_temperature
         )
+        for number in axis if isinstance(axis, (list, tuple)) else [axis]:
+            check_integer("axis", number)
         super().__init__(axis=axis, **kwargs)
 
     @property

@@ -114,7 +114,7 @@ class DistillationStep(TrainedModel):
 
     def _add_targets(self, data):
         """Returns the data of a training step with checked soft targets."""
-        x, y, sample_weight = _unpack(data)
+        x, y, sample_weight = self._unpack(data)
         if y is None and self.loss is not None and self.alpha < 1:
             raise ValueError(NO_LABELS_MESSAGE)
         x = self._supervision.find_targets(x, self._objective, self._check)
@@ -131,7 +131,7 @@ class DistillationStep(TrainedModel):
 
     def _add_targets_to_test(self, data):
         """Returns the data of a test step, with soft targets if needed."""
-        x, y, sample_weight = _unpack(data)
+        x, y, sample_weight = self._unpack(data)
         objective = self._objective
         if objective.has_metrics or isinstance(x, WithSoftTargets):
             x = self._supervision.find_targets(x, objective, self._check)
@@ -382,7 +382,7 @@ class DistillationStep(TrainedModel):
         )
 
     def prepare_for_steps(self, data):
-        x, y, sample_weight = _unpack(data)
+        x, y, sample_weight = self._unpack(data)
         inputs = x.inputs if isinstance(x, WithSoftTargets) else x
         teacher = self._supervision.teacher
         if teacher is not None:
@@ -392,17 +392,16 @@ class DistillationStep(TrainedModel):
             self._objective.build(name_outputs(outputs, self.output_names))
         return inputs, y, sample_weight
 
-
-def _unpack(data):
-    """Returns inputs, labels and sample weights of a batch."""
-    if isinstance(data, WithSoftTargets):
-        return data, None, None
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if isinstance(y, Unlabelled):
-        return x, None, sample_weight.parts
-    if isinstance(y, dict):
-        check_not_packed(y)
-    return x, y, sample_weight
+    def _unpack(self, data):
+        """Returns inputs, labels and sample weights of a batch."""
+        if isinstance(data, WithSoftTargets):
+            return data, None, None
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(y, Unlabelled):
+            return x, None, sample_weight.parts
+        if isinstance(y, dict):
+            check_not_packed(y, self._objective.output_names)
+        return x, y, sample_weight
 
 
 def _count_samples(x):

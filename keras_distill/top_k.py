@@ -7,6 +7,7 @@ from keras import ops
 from keras_distill.targets import TopKTargets
 from keras_distill.targets import log_sum_exp_without
 from keras_distill.validation import check_choice
+from keras_distill.validation import check_given
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperatures
 
@@ -41,7 +42,12 @@ def top_k_targets(logits, k, temperatures=(1.0, 4.0), dtype="float32"):
     Raises:
         ValueError: If an argument is not of the kind above.
     """
+    check_given(logits=logits)
     logits = ops.convert_to_tensor(logits)
+    if len(logits.shape) == 0:
+        raise ValueError(
+            "Expected logits of shape (batch, ..., classes). Received: a scalar"
+        )
     if not keras.backend.is_float_dtype(logits.dtype):
         raise ValueError(
             "Expected floating point logits. Received: logits of dtype "

@@ -114,6 +114,33 @@ def check_temperatures(temperatures) -> tuple[float, ...]:
     return checked
 
 
+def check_given(**arguments) -> None:
+    """Raises a `ValueError` if an argument is `None`."""
+    for argument, value in arguments.items():
+        if value is None:
+            raise ValueError(
+                f"Expected `{argument}` to be given. Received: {argument}=None"
+            )
+
+
+def check_verbose(verbose) -> int:
+    """Returns the `verbose` of a progress bar."""
+    if isinstance(verbose, str) and verbose == "auto":
+        return 1
+    return check_integer("verbose", verbose, low=0, high=2)
+
+
+def check_weight_rows(sample_weight, values) -> None:
+    """Raises a `ValueError` if there is no weight for each value."""
+    received = tuple(getattr(sample_weight, "shape", ()))
+    expected = tuple(values.shape)
+    if received[:1] not in ((), (1,), (None,), expected[:1]):
+        raise ValueError(
+            f"Expected `sample_weight` with one row for each of {expected[0]} "
+            f"samples. Received: shape {received}"
+        )
+
+
 def check_choice(argument: str, value, known) -> None:
     """Raises a `ValueError` with a suggestion if `value` is not in `known`."""
     if value not in known:

@@ -196,11 +196,11 @@ BAD_CALLS = {
     ),
     "swapped_positional_arguments": (
         lambda: Distiller(model(), model()),
-        r"takes 1 positional argument",
+        r"Distiller\(student=\.\.\., teacher=\.\.\.\).*2 positional argument",
     ),
     "no_student": (
         lambda: Distiller(teacher=model()),
-        r"'student'",
+        r"`student` to be a `keras.Model`. Received: student=None",
     ),
     "student_is_no_model": (
         lambda: Distiller(student=keras.layers.Dense(3)),

@@ -17,6 +17,7 @@ from keras_distill.data.elements import FIT_BATCH_SIZE
 from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
+from keras_distill.validation import check_integer
 
 # The memory that `cache="auto"` may use at its peak: 4 GiB.
 BUDGET = 2**32
@@ -204,7 +205,9 @@ def _are_close(first, second) -> bool:
 
 def _choose_batch_size(batch_size) -> int:
     """Returns the teacher's batch size for a batch size of the training."""
-    batch_size = batch_size or FIT_BATCH_SIZE
+    if batch_size is None:
+        batch_size = FIT_BATCH_SIZE
+    check_integer("batch_size", batch_size, low=1)
     return max(batch_size, min(_BATCHES * batch_size, _LARGER_BATCH))
 
 

@@ -1,5 +1,6 @@
 """Data that enters `fit` and `evaluate`: normalized and checked once."""
 
+import numbers
 import typing
 import warnings
 
@@ -17,6 +18,7 @@ from keras_distill.losses import DistillationLoss
 from keras_distill.outputs import name_outputs
 from keras_distill.targets import WithSoftTargets
 from keras_distill.validation import check_class_ids
+from keras_distill.validation import check_given
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
 _DENSE = ("categorical_crossentropy", "CategoricalCrossentropy")
@@ -24,6 +26,35 @@ _CROSSENTROPIES = (
     keras.losses.CategoricalCrossentropy,
     keras.losses.SparseCategoricalCrossentropy,
 )
+
+
+# Where to pass what other libraries call so.
+_ARGUMENTS = {
+    "alpha": "`compile(alpha=...)`",
+    "student_loss_weight": "`compile(alpha=...)`, the weight of the teacher",
+    "temperature": "the loss: `compile(distillation_loss=keras_distill.losses."
+    "SoftTargetCrossentropy(temperature=...))`",
+    "student_loss_fn": "`compile(loss=...)`",
+    "student_loss": "`compile(loss=...)`",
+    "distillation_loss_fn": "`compile(distillation_loss=...)`",
+    "distillation_losses": "`compile(distillation_loss=[...])`",
+}
+
+
+def check_no_others(args: tuple, kwargs: dict) -> None:
+    """Raises a `TypeError` for positional and unknown arguments."""
+    if args:
+        raise TypeError(
+            "Expected keyword arguments, because other libraries have another "
+            "order: `Distiller(student=..., teacher=...)`. "
+            f"Received: {len(args)} positional argument(s)"
+        )
+    for name, value in kwargs.items():
+        place = _ARGUMENTS.get(name)
+        hint = f" Pass it to {place}." if place else ""
+        raise TypeError(
+            f"Unknown argument `{name}`.{hint} Received: {name}={value!r}"
+        )
 
 
 def check_student(student) -> None:
@@ -58,7 +89,7 @@ class Unlabelled(typing.NamedTuple):
     parts: typing.Any
 
 
-def parse_soft_targets(x, y, soft_targets):
+def parse_soft_targets(x, y, soft_targets, objective):
     """Returns `x` with the argument `soft_targets` of `fit` or `evaluate`."""
     for argument, data in (("x", x), ("y", y), ("soft_targets", soft_targets)):
         if hasattr(data, "attach") and hasattr(data, "info"):
@@ -67,9 +98,15 @@ def parse_soft_targets(x, y, soft_targets):
                 "`store.attach(dataset)` to `fit`, or `store[:]` as the "
                 f"`soft_targets` of arrays. Received: {argument}={data!r}"
             )
-    check_not_packed(y)
-    if can_convert_arrays(x) and keras.tree.flatten(x)[0].shape[0] == 0:
-        raise ValueError("Expected at least one example. Received: x of 0")
+    check_not_packed(y, objective.output_names)
+    check_given(x=x)
+    if can_convert_arrays(x):
+        arrays = [a for a in keras.tree.flatten(x) if a is not None]
+        if not arrays or arrays[0].shape[0] == 0:
+            raise ValueError(
+                "Expected at least one example in `x`. Received: "
+                f"{'x of 0' if arrays else repr(x)}"
+            )
     if soft_targets is None:
         return x
     if isinstance(x, WithSoftTargets):
@@ -84,6 +121,30 @@ def parse_soft_targets(x, y, soft_targets):
             f"type {type(x).__name__}"
         )
     return WithSoftTargets(x, soft_targets)
+
+
+def check_weights(class_weight, sample_weight, student) -> None:
+    """Raises for weights that Keras misunderstands."""
+    if class_weight is not None and (
+        not isinstance(class_weight, dict)
+        or not all(isinstance(key, numbers.Real) for key in class_weight)
+    ):
+        raise ValueError(
+            "Expected `class_weight` to be a dict from class ids to numbers. "
+            f"Received: class_weight={class_weight!r}"
+        )
+    outputs: typing.Any = getattr(student, "outputs", None) or ()
+    shape: tuple[int, ...] = tuple(getattr(sample_weight, "shape", ()))
+    if (
+        len(outputs) == 1
+        and len(shape) == len(outputs[0].shape) > 1
+        and shape[-1] != 1
+    ):
+        raise ValueError(
+            "Expected `sample_weight` with a number for each sample, or for "
+            f"each position. Received: shape {shape}, for outputs of shape "
+            f"{tuple(outputs[0].shape)}"
+        )
 
 
 def keep_weights(x, y, sample_weight):
@@ -109,9 +170,10 @@ def normalize_validation(validation_data):
     return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
 
-def check_not_packed(y) -> None:
+def check_not_packed(y, output_names) -> None:
     """Raises a `ValueError` if `y` contains soft targets."""
-    if isinstance(y, dict) and "soft_targets" in y:
+    name = "soft_targets"
+    if isinstance(y, dict) and name in y and name not in (output_names or ()):
         raise ValueError(
             "Pass soft targets beside the inputs and not in `y`: "
             "`fit(x, y, soft_targets=logits)` for arrays, and elements "
@@ -133,11 +195,11 @@ def check_validation(
         ):
             return
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    elif not validation_split:
+    elif not validation_split or not can_convert_arrays(x):
+        # Keras raises an error for a dataset.
         return
     if isinstance(x, WithSoftTargets):
         return
-    check_not_packed(y)
     if y is None or isinstance(y, Unlabelled):
         raise ValueError(
             "Expected `validation_data` with labels, `(x, y)`. Without labels "
@@ -206,6 +268,12 @@ def check_labels(labels, loss, student) -> None:
         return
     labels = np.asarray(ops.convert_to_numpy(labels))
     classes = outputs[0].shape[find_loss_argument(loss, "axis", -1)]
+    if labels.shape[1:] == tuple(outputs[0].shape[1:]):
+        raise ValueError(
+            "Expected labels to be class ids for a sparse crossentropy. "
+            "One-hot labels go with `keras.losses.CategoricalCrossentropy`. "
+            f"Received: labels of shape {labels.shape}"
+        )
     ignored = find_loss_argument(loss, "ignore_class")
     if ignored is not None:
         labels = labels[labels != ignored]

@@ -24,6 +24,19 @@ def to_tuple(element) -> tuple:
 
 def arrays_to_tuple(arrays) -> tuple:
     """Returns arrays as one element. A list is several inputs, as in `fit`."""
+    if not keras.tree.flatten(arrays) or arrays is None:
+        raise ValueError(
+            "Expected data: arrays, a dataset, a `keras.utils.PyDataset` or a "
+            f"generator. Received: {arrays!r}"
+        )
+    counts = [
+        len(array) for array in keras.tree.flatten(arrays) if array is not None
+    ]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "Expected arrays with the same number of examples. "
+            f"Received: {counts}"
+        )
     return to_tuple((arrays,) if isinstance(arrays, list) else arrays)
 
 

@@ -79,7 +79,13 @@ def replay(examples: Examples, augment, seed, view) -> Examples:
     def apply(number, element):
         x, *rest = element
         mixed = tf.random.experimental.stateless_fold_in([seed, number], view)
-        return (augment(x, mixed), *rest)
+        augmented = augment(x, mixed)
+        if augmented is None:
+            raise ValueError(
+                "Expected `augment` to return the inputs of an example. "
+                "Received: None"
+            )
+        return (augmented, *rest)
 
     return examples._replace(
         dataset=examples.dataset.enumerate().map(

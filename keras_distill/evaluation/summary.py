@@ -64,7 +64,8 @@ def summarize(reports):
         ValueError: If `reports` is empty, or if the reports differ in the
             names of the models or in the number of examples.
     """
-    reports = [reports] if isinstance(reports, Comparison) else list(reports)
+    if not isinstance(reports, (list, tuple)):
+        reports = [reports]
     if not reports or not all(
         isinstance(report, Comparison) for report in reports
     ):

@@ -13,8 +13,10 @@ from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
 from keras_distill.validation import check_float_dtype
+from keras_distill.validation import check_given
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperature
+from keras_distill.validation import check_weight_rows
 
 # T^2 times the crossentropy of ten million classes is just below 65504.
 _HIGHEST_IN_FLOAT16 = 60
@@ -151,10 +153,13 @@ class DistillationLoss(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         mask = get_keras_mask(y_pred)
-        return self.reduce(self.call(y_true, y_pred), sample_weight, mask)
+        values = self.call(y_true, y_pred)
+        check_weight_rows(sample_weight, values)
+        return self.reduce(values, sample_weight, mask)
 
     def call(self, y_true, y_pred):
         """Returns the loss of each sample."""
+        check_given(y_true=y_true, y_pred=y_pred)
         y_true = keras.tree.map_structure(
             lambda x: ops.stop_gradient(ops.convert_to_tensor(x)), y_true
         )

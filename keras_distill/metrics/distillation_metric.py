@@ -9,8 +9,11 @@ from keras_distill.metrics.weights import to_weights
 from keras_distill.targets import as_targets
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
+from keras_distill.validation import check_float_dtype
+from keras_distill.validation import check_given
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperature
+from keras_distill.validation import check_weight_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -65,6 +68,7 @@ class DistillationMetric(keras.metrics.Mean):
             # Keras would number it, and the logs get a new name each time.
             name = to_snake_case(type(self).__name__)
         super().__init__(name=name, dtype=dtype)
+        check_float_dtype(self.dtype)
         if teacher_from_logits is None:
             teacher_from_logits = from_logits
         if from_logits is not None:
@@ -84,8 +88,10 @@ class DistillationMetric(keras.metrics.Mean):
             y_pred: The student's outputs, of the same shape.
             sample_weight: Optional weights, `(batch,)` or `(batch, ...)`.
         """
+        check_given(y_true=y_true, y_pred=y_pred)
         y_true = keras.tree.map_structure(ops.convert_to_tensor, y_true)
         y_pred = ops.convert_to_tensor(y_pred)
+        check_weight_rows(sample_weight, y_pred)
         mask = get_keras_mask(y_pred)
         if self.from_logits is False:
             y_pred = to_logits(y_pred, DistillationLoss.student_log_zero)

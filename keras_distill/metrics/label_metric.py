@@ -10,6 +10,9 @@ from keras_distill.targets import is_float
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_class_ids
 from keras_distill.validation import check_flag
+from keras_distill.validation import check_float_dtype
+from keras_distill.validation import check_given
+from keras_distill.validation import check_weight_rows
 from keras_distill.validation import shapes_agree
 
 
@@ -19,6 +22,7 @@ class LabelMetric(keras.metrics.Metric):
     def __init__(self, shape, from_logits, name, dtype):
         super().__init__(name=name, dtype=dtype)
         check_flag("from_logits", from_logits)
+        check_float_dtype(self.dtype)
         self.from_logits = from_logits
         self.sums = self.add_variable(
             shape=shape, initializer="zeros", dtype=self.dtype, name="sums"
@@ -35,7 +39,9 @@ class LabelMetric(keras.metrics.Metric):
             sample_weight: Optional weights of shape `(batch,)` or
                 `(batch, ...)`.
         """
+        check_given(y_true=y_true, y_pred=y_pred)
         y_pred = ops.convert_to_tensor(y_pred)
+        check_weight_rows(sample_weight, y_pred)
         mask = get_keras_mask(y_pred)
         labels = to_class_ids(y_true, y_pred)
         if not self.from_logits:
@@ -81,6 +87,10 @@ def to_class_ids(y_true, y_pred):
             "Expected outputs of at least two classes. For a binary classifier "
             "with one logit z, use two logits (0, z). Received: outputs of "
             f"shape {tuple(y_pred.shape)}"
+        )
+    if keras.backend.standardize_dtype(y_true.dtype) == "string":
+        raise ValueError(
+            "Expected labels to be class ids, or one-hot. Received: strings"
         )
     rank = len(y_pred.shape)
     if len(y_true.shape) == rank and y_true.shape[-1] == classes:

@@ -30,6 +30,11 @@ def accuracy_against_size(report, ax=None):
         ValueError: If no model has a known number of parameters.
         ImportError: If matplotlib is not installed.
     """
+    if not hasattr(report, "models"):
+        raise ValueError(
+            "Expected `report` to be the result of `compare`. "
+            f"Received: report={report!r}"
+        )
     known = {
         name: model for name, model in report.models.items() if model.parameters
     }

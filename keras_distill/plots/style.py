@@ -16,6 +16,10 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 def get_axes(ax, size=(6.4, 4.2)):
     """Returns `ax`, or the axes of a new figure of this size in inches."""
     if ax is not None:
+        if not hasattr(ax, "plot"):
+            raise ValueError(
+                f"Expected `ax` to be `matplotlib.axes.Axes`. Received: {ax!r}"
+            )
         return ax
     try:
         from matplotlib import pyplot as plt
@@ -67,6 +71,11 @@ def check_logits(logits) -> np.ndarray:
             "Expected `logits` to be floats of shape (examples, classes), for "
             "example from `keras_distill.predict_logits(model, x)`. Received: "
             f"shape {logits.shape}, dtype {logits.dtype}"
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "Expected `logits` to be finite. Received: "
+            f"{np.sum(~np.isfinite(logits))} numbers that are not"
         )
     if look_like_probabilities(logits):
         warnings.warn(

@@ -16,6 +16,7 @@ from keras_distill.store.encoder import TargetEncoder
 from keras_distill.store.records import RecordFormat
 from keras_distill.store.transfer_set import TransferSet
 from keras_distill.validation import check_integer
+from keras_distill.validation import check_verbose
 
 
 def create_store(
@@ -190,7 +191,7 @@ class _Progress:
     def __init__(self, examples: int | None, verbose):
         self._bar = keras.utils.Progbar(
             examples,
-            verbose=1 if verbose == "auto" else verbose,
+            verbose=check_verbose(verbose),
             unit_name="example",
             stateful_metrics=["examples/s"],
         )

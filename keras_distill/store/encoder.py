@@ -20,6 +20,7 @@ from keras_distill.teachers.teacher import Teacher
 from keras_distill.top_k import TARGET_DTYPES
 from keras_distill.top_k import top_k_targets
 from keras_distill.validation import check_choice
+from keras_distill.validation import check_flag
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperatures
 
@@ -44,6 +45,7 @@ class Storage(typing.NamedTuple):
     def check(self) -> "Storage":
         """Returns the same with integers that JSON can contain."""
         check_teacher_id(self.teacher_id)
+        check_flag("from_logits", self.from_logits)
         check_choice("dtype", self.dtype, TARGET_DTYPES)
         integers: dict[str, typing.Any] = {
             name: check_integer(name, value, low=1)

@@ -117,7 +117,7 @@ def _find_shape(output):
     """Returns the shape of an output with all classes, without the batch."""
     is_top_k = isinstance(output, TopKTargets)
     shape = np.shape(output.logits if is_top_k else output)
-    if len(shape) < 2:
+    if len(shape) < 2 or not shape[-1]:
         raise ValueError(
             "Expected the teacher's outputs to be of shape (batch, ..., "
             f"classes). Received: shape {shape}"

@@ -21,7 +21,7 @@ class TransferSet:
 
     def __init__(self, dataset, batch_size, views, augment, seed, ranks):
         self.views = check_integer("views", views, low=1)
-        seed = check_integer("seed", seed, low=0)
+        seed = check_integer("seed", seed, low=0, high=2**63 - 1)
         if augment is not None and not callable(augment):
             raise ValueError(
                 "Expected `augment` to be a function `(x, seed) -> x`. "

@@ -22,6 +22,7 @@ from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.ensemble import call_model
 from keras_distill.teachers.ensemble import check_same_outputs
 from keras_distill.teachers.ensemble import has_known_weights
+from keras_distill.teachers.predictor import TargetPredictor
 
 _HALF = ("float16", "bfloat16")
 
@@ -188,6 +189,12 @@ class Supervision:
         """Whether the soft targets are means at the present temperature."""
         teacher = self.teacher
         return teacher is not None and teacher.averages_at_a_temperature
+
+    def make_predictor(self, objective, check):
+        """Returns the teacher as a Keras model, `None` without a teacher."""
+        if self.teacher is None:
+            return None
+        return TargetPredictor(self.teacher, objective, check)
 
     def find_targets(self, x, objective, check):
         """Returns inputs with parsed soft targets, if there are any."""

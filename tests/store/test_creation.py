@@ -218,7 +218,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 x = np.repeat(x, 2, axis=0)
 keras_distill.SoftTargetStore.create(
     sys.argv[1], lambda v: v[:, :5], x, batch_size=10, examples_per_shard=90,
-    verbose=0, dtype="float32",
+    verbose=0, dtype="float32", teacher_id="function",
 )
 """
 
@@ -261,6 +261,7 @@ def test_a_full_disk(tmp_path):
                 return keras_distill.SoftTargetStore.create(
                     path, lambda v: v[:, :5], x, batch_size=100,
                     examples_per_shard=1000, verbose=0, dtype="float32",
+                    teacher_id="function",
                 )
 
 
@@ -321,6 +322,7 @@ worker, workers = map(int, sys.argv[2:])
 store = keras_distill.SoftTargetStore.create(
     sys.argv[1], lambda v: tf.nn.relu(v), x, batch_size=10,
     examples_per_shard=10, shard=(worker, workers), verbose=0,
+    teacher_id="function",
 )
 """
 
