@@ -30,7 +30,9 @@ def arrays_to_tuple(arrays) -> tuple:
             f"generator. Received: {arrays!r}"
         )
     counts = [
-        len(array) for array in keras.tree.flatten(arrays) if array is not None
+        array.shape[0]
+        for array in keras.tree.flatten(arrays)
+        if array is not None
     ]
     if len(set(counts)) > 1:
         raise ValueError(

@@ -104,7 +104,7 @@ CREATE = {
         {"dataset": batches(), "augment": keep},
         r"one example at a time\. Pass the dataset before `\.batch\(\)`",
     ),
-    "seed": ({"seed": -1}, r"`seed` to be an integer, at least 0"),
+    "seed": ({"seed": -1}, r"`seed` to be an integer, from 0"),
     "shard_number": ({"shard": 1}, r"`shard` to be a tuple `\(i, n\)`"),
     "shard_outside": ({"shard": (2, 2)}, r"from 0 to 1\. Received: shard"),
     "examples_per_shard": (
