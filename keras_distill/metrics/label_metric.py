@@ -80,6 +80,14 @@ def are_class_ids(labels, num_classes: int):
 
 def to_class_ids(y_true, y_pred):
     """Returns class ids or one-hot labels as int32 class ids."""
+    dtype = getattr(y_true, "dtype", None)
+    if (
+        getattr(dtype, "kind", "") in ("O", "S", "U")
+        or getattr(dtype, "name", "") == "string"
+    ):
+        raise ValueError(
+            "Expected labels to be class ids, or one-hot. Received: strings"
+        )
     y_true = ops.convert_to_tensor(y_true)
     classes = y_pred.shape[-1]
     if classes == 1:
@@ -87,10 +95,6 @@ def to_class_ids(y_true, y_pred):
             "Expected outputs of at least two classes. For a binary classifier "
             "with one logit z, use two logits (0, z). Received: outputs of "
             f"shape {tuple(y_pred.shape)}"
-        )
-    if keras.backend.standardize_dtype(y_true.dtype) == "string":
-        raise ValueError(
-            "Expected labels to be class ids, or one-hot. Received: strings"
         )
     rank = len(y_pred.shape)
     if len(y_true.shape) == rank and y_true.shape[-1] == classes:
