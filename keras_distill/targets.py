@@ -290,12 +290,12 @@ def soften(logits, temperature, axis=-1):
     loses four digits in float32. A logit of minus infinity becomes finite, and
     keeps the probability 0.
     """
-    logits = ops.convert_to_tensor(logits)
     return _to_finite(subtract_maximum(logits, axis) / temperature)
 
 
 def subtract_maximum(logits, axis=-1):
     """Returns logits minus the largest one of each row, which is exact."""
+    logits = ops.convert_to_tensor(logits)
     largest = ops.max(logits, axis=axis, keepdims=True)
     return logits - ops.stop_gradient(largest)
 
