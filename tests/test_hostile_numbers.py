@@ -165,7 +165,6 @@ def test_an_offset_costs_no_digits(pair, offset):
         rtol=1e-5,
         atol=1e-7,
     )
-    members = [lambda x: ops.convert_to_tensor(teacher)] * 2
     p, q = [softmax(np.float64(z), axis=-1) for z in (teacher, student)]
     members = [lambda x: ops.convert_to_tensor(teacher)]
     members += [lambda x: ops.convert_to_tensor(student)]

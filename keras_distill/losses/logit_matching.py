@@ -18,10 +18,12 @@ def logit_matching(teacher_logits, student_logits, axis=-1):
     (Hinton, Vinyals and Dean, 2015, section 2.1, equations 3 and 4). The
     function subtracts both means, because a softmax does not depend on them.
     """
-    # The mean of large logits would lose their digits.
-    difference = subtract_maximum(student_logits, axis) - subtract_maximum(
-        teacher_logits, axis
-    )
+    difference = student_logits - teacher_logits
+    # What rounding took from the difference (Knuth's TwoSum): many digits if
+    # only one model has logits with a large offset.
+    back = difference - student_logits
+    error = (student_logits - (difference - back)) - (teacher_logits + back)
+    difference = subtract_maximum(difference, axis) + ops.stop_gradient(error)
     centered = difference - ops.mean(difference, axis=axis, keepdims=True)
     return 0.5 * ops.mean(ops.square(centered), axis=axis)
 
