@@ -86,7 +86,7 @@ class Distiller(DistillationStep):
     """
 
     def __init__(self, *args, student=None, teacher=None, name=None, **kwargs):
-        checks.check_no_others(args, kwargs)
+        checks.check_unknown_arguments(args, kwargs)
         checks.check_student(student)
         # The policy decides about loss scaling. The student casts its inputs.
         super().__init__(
@@ -202,13 +202,13 @@ class Distiller(DistillationStep):
                 layers of student and teacher support it.
             auto_scale_loss: As in `keras.Model.compile`. A student in
                 `mixed_float16` gets loss scaling.
-            **kwargs: Raise an error that names the right argument.
+            **kwargs: Unknown arguments raise an error that names the right one.
 
         Raises:
             TypeError: If an argument is unknown.
             ValueError: If an argument does not fit the student's outputs.
         """
-        checks.check_no_others((), kwargs)
+        checks.check_unknown_arguments((), kwargs)
         check_given(optimizer=optimizer)
         check_metrics(metrics, weighted_metrics)
         checks.check_hard_loss(loss, [metrics, weighted_metrics], self.student)
@@ -322,18 +322,18 @@ class Distiller(DistillationStep):
                 not finite, or `cache` cannot be used.
         """
         self._assert_is_compiled("fit")
-        checks.check_weights(class_weight, sample_weight, self.student)
+        checks.check_fit(batch_size, class_weight, sample_weight, self.student)
         x = checks.parse_soft_targets(x, y, soft_targets, self._objective)
         validation_data = checks.normalize_validation(validation_data)
-        if not self._objective.has_metrics:
-            checks.check_validation(
-                validation_data,
-                validation_split,
-                x,
-                y,
-                uses_labels=self.loss is not None
-                or keras_compat.has_compiled_metrics(self),
-            )
+        checks.check_validation(
+            validation_data,
+            validation_split,
+            x,
+            y,
+            self._objective,
+            uses_labels=self.loss is not None
+            or keras_compat.has_compiled_metrics(self),
+        )
         checks.check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             checks.check_labels(validation_data[1], self.loss, self.student)

@@ -15,20 +15,23 @@ from keras import ops
 
 from keras_distill.backend.keras_compat import flatten_layers
 
-# Their classes change with their version only.
+# Classes of these packages change only with a new version.
 _PACKAGES = ("keras", "keras_distill", "keras_hub")
 # Layers that contain code of a user, or of other frameworks.
-_FOREIGN = tuple(
-    getattr(keras.layers, name)
-    for name in (
-        *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer"),
-        "FlaxLayer",
-    )
+_FOREIGN = (
+    keras.layers.FlaxLayer,
+    keras.layers.JaxLayer,
+    keras.layers.Lambda,
+    keras.layers.TFSMLayer,
+    keras.layers.TorchModuleWrapper,
 )
 _KEYS_OF_NAMES = ("name", "keras_history", "input_layers", "output_layers")
 # How a model was trained, called and shared.
 _KEYS_WITHOUT_EFFECT = (
-    *("compile_config", "build_config", "trainable", "shared_object_id"),
+    "build_config",
+    "compile_config",
+    "shared_object_id",
+    "trainable",
 )
 
 
@@ -119,7 +122,9 @@ def _fingerprint_state(layer) -> str:
         with tempfile.TemporaryDirectory() as folder:
             layer.save_assets(folder)
             assets = {
-                path.name: np.frombuffer(path.read_bytes(), "uint8")
+                str(path.relative_to(folder)): np.frombuffer(
+                    path.read_bytes(), "uint8"
+                )
                 for path in pathlib.Path(folder).rglob("*")
                 if path.is_file()
             }

@@ -13,6 +13,7 @@ import typing
 
 import keras
 
+from keras_distill.backend.keras_compat import are_dense
 from keras_distill.backend.keras_compat import find_origin
 from keras_distill.backend.keras_compat import flatten_layers
 from keras_distill.backend.keras_compat import get_keras_mask
@@ -98,7 +99,9 @@ def forward_teacher(model, inputs) -> Forward:
         return result
     outputs = result.outputs
     if shape[0] is None:
-        # In a graph. Shapes for a known size show it.
+        # In a graph, the size of a batch is unknown. Trace a known size.
+        if not are_dense(inputs):
+            return result
         shape, outputs = _infer_rows(model, inputs, first)
     for output in keras.tree.flatten(outputs):
         if not hasattr(output, "shape") or output.shape == ():

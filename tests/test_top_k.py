@@ -26,7 +26,7 @@ LOSSES = {
         reference.top_k_kl_divergence,
     ),
 }
-# Of the value of one sample at temperature 1. The crossentropy needs the
+# Tolerances for one sample at temperature 1. The crossentropy needs the
 # logarithm of a sum of at least 1. The divergence keeps the digits of a small x
 # in log(1 + x).
 ABSOLUTE_TOLERANCES = {"crossentropy": 5e-7, "kl_divergence": 5e-9}

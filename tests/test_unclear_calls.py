@@ -61,6 +61,10 @@ CALLS = {
         "a number for each sample",
     ),
     "batch_size": (lambda: fit(X, Y, batch_size="4"), "`batch_size`.*'4'"),
+    "packed_validation": (
+        lambda: fit(X, Y, validation_data=(X, {"soft_targets": X[:, :3]})),
+        "Pass soft targets beside the inputs",
+    ),
     "one_hot": (lambda: fit(X, np.eye(3)[Y]), "CategoricalCrossentropy"),
     "no_optimizer": (
         lambda: compile_with(optimizer=None),
@@ -175,17 +179,25 @@ def test_an_unclear_call(name, tmp_path, monkeypatch):
 
 
 def test_outputs_may_be_named_soft_targets():
-    def make():
-        inputs = keras.Input((6,))
-        return keras.Model(
-            inputs,
-            {
-                "labels": keras.layers.Dense(3)(inputs),
-                "soft_targets": keras.layers.Dense(3)(inputs),
-            },
-        )
+    """They train as outputs with other names."""
 
-    distiller = keras_distill.Distiller(student=make(), teacher=make())
-    distiller.compile("sgd", loss={"labels": SPARSE, "soft_targets": SPARSE})
-    history = distiller.fit(X, {"labels": Y, "soft_targets": Y}, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
+    def make(names, seed):
+        initializer = keras.initializers.RandomNormal(seed=seed)
+        inputs = keras.Input((6,))
+        outputs = [
+            keras.layers.Dense(3, kernel_initializer=initializer)(inputs)
+            for _ in names
+        ]
+        return keras.Model(inputs, dict(zip(names, outputs, strict=True)))
+
+    losses_of_runs = []
+    for names in (("labels", "soft_targets"), ("a", "b")):
+        distiller = keras_distill.Distiller(
+            student=make(names, 1), teacher=make(names, 2)
+        )
+        distiller.compile("sgd", loss=dict.fromkeys(names, SPARSE))
+        history = distiller.fit(
+            X, dict.fromkeys(names, Y), epochs=2, shuffle=False, verbose=0
+        )
+        losses_of_runs.append(history.history["loss"])
+    np.testing.assert_allclose(*losses_of_runs, rtol=1e-6)

@@ -17,7 +17,6 @@ from keras_distill.data.elements import FIT_BATCH_SIZE
 from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
-from keras_distill.validation import check_integer
 
 # The memory that `cache="auto"` may use at its peak: 4 GiB.
 BUDGET = 2**32
@@ -164,12 +163,12 @@ def estimate_bytes(x, predictor) -> int:
 def is_repeatable(predictor, x, batch_size) -> bool:
     """Whether a teacher gives examples the same outputs in other batches."""
 
-    # Dropout or batch statistics that are active outside of training do not.
     def predict(size):
         first = _take(x, size)
         outputs = predictor.predict(first, batch_size=batch_size, verbose=0)
         return keras.tree.flatten(outputs)
 
+    # Dropout and batch statistics can be active outside of training.
     count = _count(x)
     size = min(batch_size, count)
     # The size of the last batch needs to be compiled anyway.
@@ -205,9 +204,7 @@ def _are_close(first, second) -> bool:
 
 def _choose_batch_size(batch_size) -> int:
     """Returns the teacher's batch size for a batch size of the training."""
-    if batch_size is None:
-        batch_size = FIT_BATCH_SIZE
-    check_integer("batch_size", batch_size, low=1)
+    batch_size = batch_size or FIT_BATCH_SIZE
     return max(batch_size, min(_BATCHES * batch_size, _LARGER_BATCH))
 
 

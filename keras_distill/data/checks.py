@@ -19,6 +19,7 @@ from keras_distill.outputs import name_outputs
 from keras_distill.targets import WithSoftTargets
 from keras_distill.validation import check_class_ids
 from keras_distill.validation import check_given
+from keras_distill.validation import check_integer
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
 _DENSE = ("categorical_crossentropy", "CategoricalCrossentropy")
@@ -28,7 +29,7 @@ _CROSSENTROPIES = (
 )
 
 
-# Where to pass what other libraries call so.
+# Where to pass the arguments of other libraries.
 _ARGUMENTS = {
     "alpha": "`compile(alpha=...)`",
     "student_loss_weight": "`compile(alpha=...)`, the weight of the teacher",
@@ -41,7 +42,7 @@ _ARGUMENTS = {
 }
 
 
-def check_no_others(args: tuple, kwargs: dict) -> None:
+def check_unknown_arguments(args: tuple, kwargs: dict) -> None:
     """Raises a `TypeError` for positional and unknown arguments."""
     if args:
         raise TypeError(
@@ -123,8 +124,10 @@ def parse_soft_targets(x, y, soft_targets, objective):
     return WithSoftTargets(x, soft_targets)
 
 
-def check_weights(class_weight, sample_weight, student) -> None:
-    """Raises for weights that Keras misunderstands."""
+def check_fit(batch_size, class_weight, sample_weight, student) -> None:
+    """Raises for arguments of `fit` that Keras misunderstands."""
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, low=1)
     if class_weight is not None and (
         not isinstance(class_weight, dict)
         or not all(isinstance(key, numbers.Real) for key in class_weight)
@@ -183,9 +186,12 @@ def check_not_packed(y, output_names) -> None:
 
 
 def check_validation(
-    validation_data, validation_split, x, y, uses_labels
+    validation_data, validation_split, x, y, objective, uses_labels
 ) -> None:
     """Raises before the training if a validation has nothing to evaluate."""
+    if objective.has_metrics:
+        # They need no labels.
+        return
     if validation_data is not None:
         # A `tf.data.Dataset` knows the structure of a batch.
         batch = getattr(validation_data, "element_spec", validation_data)
@@ -200,6 +206,7 @@ def check_validation(
         return
     if isinstance(x, WithSoftTargets):
         return
+    check_not_packed(y, objective.output_names)
     if y is None or isinstance(y, Unlabelled):
         raise ValueError(
             "Expected `validation_data` with labels, `(x, y)`. Without labels "

@@ -115,6 +115,7 @@ class Comparison(tables.Table):
         from scipy import stats
 
         for name in (first, second):
+            # Something that cannot be hashed is no name.
             if name not in list(self._correct):
                 raise ValueError(
                     f"Expected one of {list(self._correct)}. Received: {name!r}"

@@ -32,7 +32,7 @@ LOSSES = {
         lambda v, z, temperature: reference.logit_matching_gradient(v, z),
     ),
 }
-# Of the value of one sample at temperature 1. The crossentropy needs the
+# Tolerances for one sample at temperature 1. The crossentropy needs the
 # logarithm of a sum of at least 1, in float32. The divergence is about half the
 # square of a difference with an error of about 1e-7.
 ABSOLUTE_TOLERANCES = {

@@ -104,6 +104,10 @@ CREATE = {
         {"dataset": batches(), "augment": keep},
         r"one example at a time\. Pass the dataset before `\.batch\(\)`",
     ),
+    "augment_none": (
+        {"augment": lambda x, seed: None},
+        "`augment` to return the inputs",
+    ),
     "seed": ({"seed": -1}, r"`seed` to be an integer, from 0"),
     "shard_number": ({"shard": 1}, r"`shard` to be a tuple `\(i, n\)`"),
     "shard_outside": ({"shard": (2, 2)}, r"from 0 to 1\. Received: shard"),
