@@ -17,6 +17,7 @@ from keras_distill.backend import makes_variables_in_steps
 from keras_distill.backend import run_stateless_step
 from keras_distill.backend.keras_compat import TrainedModel
 from keras_distill.backend.keras_compat import compute_hard_loss
+from keras_distill.backend.keras_compat import copy_keras_logits
 from keras_distill.backend.keras_compat import flatten_layers
 from keras_distill.backend.keras_compat import has_default_build
 from keras_distill.backend.keras_compat import in_symbolic_scope
@@ -420,11 +421,15 @@ def _mask_gradient(result, rows):
         return ops.where(kept, x, ops.stop_gradient(x))
 
     masked = keras.tree.map_structure(mask, result.outputs)
-    for output, keras_mask in zip(
-        keras.tree.flatten(masked), result.mask, strict=True
+    for output, copy, keras_mask in zip(
+        keras.tree.flatten(result.outputs),
+        keras.tree.flatten(masked),
+        result.mask,
+        strict=True,
     ):
+        copy_keras_logits(output, copy, mask)
         if keras_mask is not None:
-            set_keras_mask(output, keras_mask)
+            set_keras_mask(copy, keras_mask)
     return result._replace(
         outputs=masked, logits=tuple(map(mask, result.logits))
     )

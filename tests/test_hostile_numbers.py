@@ -466,6 +466,46 @@ def test_class_weights_are_those_of_keras(pair, class_weight):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("activation", ["softmax", keras.layers.Softmax()])
+@pytest.mark.parametrize("feed", ["cached", "in_step", "soft_targets"])
+def test_hard_loss_of_small_probabilities(pair, activation, feed, eager):
+    """It is that of Keras, which uses the logits if the backend can."""
+    x = 100 * pair[0]
+    y = np.argmin(x, axis=-1)
+
+    def make():
+        inputs = keras.Input((4,))
+        layer = keras.layers.Dense(
+            4, kernel_initializer="identity", activation=activation
+        )
+        return keras.Model(inputs, layer(inputs))
+
+    student = make()
+    student.compile(
+        keras.optimizers.SGD(0.5),
+        "sparse_categorical_crossentropy",
+        run_eagerly=eager,
+    )
+    history = student.fit(x, y, verbose=0).history
+    distiller = keras_distill.Distiller(
+        student=make(), teacher=None if feed == "soft_targets" else lambda x: x
+    )
+    distiller.compile(
+        keras.optimizers.SGD(0.5),
+        "sparse_categorical_crossentropy",
+        alpha=0.0,
+        run_eagerly=eager,
+    )
+    given = {"cache": feed == "cached"}
+    if feed == "soft_targets":
+        given["soft_targets"] = x
+    ours = distiller.fit(x, y, verbose=0, **given).history
+    np.testing.assert_allclose(ours["hard_loss"], history["loss"], rtol=1e-5)
+    for first, second in zip(student.weights, distiller.weights, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.compiled
 @pytest.mark.backend("jax", "tensorflow", reason="PyTorch steps are not traced")
 def test_class_weights_need_no_new_compile(pair):

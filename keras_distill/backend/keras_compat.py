@@ -75,6 +75,13 @@ def find_origin(tensor):
     return operation, operation._inbound_nodes[node].input_tensors
 
 
+def copy_keras_logits(output, copy, function) -> None:
+    """Gives a copy of a softmax's output what a function makes of its logits."""
+    # The losses of Keras prefer them to probabilities on TensorFlow.
+    if hasattr(output, "_keras_logits"):
+        copy._keras_logits = function(output._keras_logits)
+
+
 def get_value(variable):
     """Returns the raw value of a variable, `None` where Keras took it out."""
     return variable._value

@@ -71,7 +71,7 @@ class TargetCache:
         self.in_use = True
         return WithSoftTargets(x, CheckedTargets(self._targets))
 
-    def check(self, teacher, temperatures) -> None:
+    def check(self, teacher, objective) -> None:
         """Raises a `ValueError` if teacher or temperatures have changed."""
         if not self.in_use:
             return
@@ -81,7 +81,10 @@ class TargetCache:
                 "replace the teacher during the training, pass `cache=False` "
                 "to `fit`."
             )
-        if self._temperatures not in (None, temperatures):
+        if self._temperatures is None:
+            return
+        temperatures = objective.temperatures()
+        if self._temperatures != temperatures:
             raise ValueError(
                 "The soft targets of an ensemble were computed at the "
                 f"temperature {self._temperatures}, and do not hold at "

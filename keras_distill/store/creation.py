@@ -13,6 +13,7 @@ import numpy as np
 from keras_distill.data.batches import closing_iterator
 from keras_distill.store import shards
 from keras_distill.store.encoder import TargetEncoder
+from keras_distill.store.manifest import check_manifest
 from keras_distill.store.records import RecordFormat
 from keras_distill.store.transfer_set import TransferSet
 from keras_distill.validation import check_integer
@@ -90,6 +91,7 @@ class _Job:
                     f"Received: {value!r}"
                 )
         if "shards" in manifest:
+            check_manifest(self._folder, manifest)
             # A former run may have been killed just before it removed them.
             shards.remove_entries(self._folder)
 

@@ -210,7 +210,7 @@ class Supervision:
 
     def check(self, objective) -> None:
         """Raises a `ValueError` if the soft targets no longer hold."""
-        self.cache.check(self.teacher, objective.temperatures())
+        self.cache.check(self.teacher, objective)
         if self.averages and objective.built:
             # A callback may have changed a temperature.
             objective.ensemble_temperatures()
