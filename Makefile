@@ -18,7 +18,7 @@ endif
 TORCH ?= torch==2.13.0
 
 .PHONY: demo mnist speech test test-slow test-all test-reproductions \
-    test-backends test-lowest test-nightly lint docs format bench clean
+    test-backends test-lowest test-nightly fuzz lint docs format bench clean
 
 demo: $(VENV)/examples.installed
 	$(BIN)/python examples/quickstart.py
@@ -75,6 +75,11 @@ test-%: $(VENV)-%/test.installed
 # The same as test, with the lowest version of each dependency.
 test-lowest: $(VENV)-lowest/test.installed
 	KERAS_BACKEND=tensorflow $(VENV)-lowest/bin/$(PYTEST) $(ARGS) $(TESTS)
+
+# Random cases: make fuzz ARGS="--seeds 1000"
+fuzz: $(VENV)/test.installed
+	KERAS_BACKEND=tensorflow PYTHONPATH=.:tests \
+	    $(BIN)/python -W ignore -m fuzz $(ARGS)
 
 # With the next version of Keras in place of the installed one.
 test-nightly: $(VENV)/test.installed

@@ -20,6 +20,7 @@ _SLOW = (
     "tests/benchmarks",
     "tests/docs",
     "tests/examples",
+    "tests/fuzz",
 )
 
 

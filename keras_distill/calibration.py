@@ -192,9 +192,10 @@ def _to_array(shifts, classes: int):
 def _check_prior(prior, classes: int):
     if prior is None:
         return np.full(classes, 1.0 / classes)
-    frequencies = np.asarray(prior, "float64")
+    frequencies = np.asarray(prior)
     if (
-        frequencies.shape != (classes,)
+        frequencies.dtype.kind not in "iuf"
+        or frequencies.shape != (classes,)
         or not np.all(frequencies > 0)
         or abs(frequencies.sum() - 1) > 1e-6
     ):

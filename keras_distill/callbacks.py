@@ -9,14 +9,15 @@ class EndOfEpoch(keras.callbacks.Callback):
     do.
     """
 
-    def __init__(self, check):
+    def __init__(self, check, objective):
         super().__init__()
         self._check = check
+        self._objective = objective
 
     def on_epoch_end(self, epoch, logs=None):
         self._check.finish()
         if logs is not None:
-            logs.update(self.model.hyperparameters())
+            logs.update(self._objective.hyperparameters())
 
 
 def prepend_callback(own: keras.callbacks.Callback, callbacks):

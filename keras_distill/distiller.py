@@ -212,14 +212,16 @@ class Distiller(DistillationStep):
         check_given(optimizer=optimizer)
         check_metrics(metrics, weighted_metrics)
         checks.check_hard_loss(loss, [metrics, weighted_metrics], self.student)
-        self._objective = Objective(
+        optimizer = keras.optimizers.get(optimizer)
+        objective = Objective(
             distillation_loss,
             weights=distillation_loss_weights,
             alpha=alpha,
             has_hard_loss=loss is not None,
             metrics=distillation_metrics,
         )
-        self._objective.build(find_output_names(self.student))
+        objective.build(find_output_names(self.student))
+        self._objective = objective
         self._check = StepCheck()
         self._ignores_labels = checks.ignores_labels(loss)
         self.dtype_policy = keras_compat.find_dtype_policy(self.student)
@@ -357,7 +359,9 @@ class Distiller(DistillationStep):
             )
         if keras_compat.lacks_compiled_metrics(self):
             self.train_function = None
-        callbacks = prepend_callback(EndOfEpoch(self._check), callbacks)
+        callbacks = prepend_callback(
+            EndOfEpoch(self._check, self._objective), callbacks
+        )
         with self._check.cleaning_up(self):
             # The order is that of `keras.Model.fit`.
             return super().fit(
@@ -366,19 +370,6 @@ class Distiller(DistillationStep):
                 *(sample_weight, initial_epoch, steps_per_epoch),
                 *(validation_steps, validation_batch_size, validation_freq),
             )
-
-    def hyperparameters(self):
-        """Returns the present `alpha` and temperatures, as in the logs.
-
-        Returns:
-            Dict of floats with `"alpha"` (if there is a hard loss) and
-            `"temperature"` (after the name of the loss, if there are several).
-
-        Raises:
-            ValueError: Before `compile`.
-        """
-        self._assert_is_compiled("hyperparameters")
-        return self._objective.hyperparameters()
 
     def evaluate(
         self,
@@ -416,6 +407,7 @@ class Distiller(DistillationStep):
         self._assert_is_compiled("evaluate")
         # A validation begins before the end of an epoch.
         self._check.finish()
+        checks.check_fit(batch_size, None, sample_weight, self.student)
         x = checks.parse_soft_targets(x, y, soft_targets, self._objective)
         checks.check_labels(y, self.loss, self.student)
         y, sample_weight = checks.keep_weights(x, y, sample_weight)

@@ -20,6 +20,7 @@ from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import infer_outputs
 from keras_distill.layers import TemperatureSoftmax
 from keras_distill.layers import mask_logits
+from keras_distill.targets import first_tensor
 from keras_distill.targets import to_logits
 
 # An unusual size of a batch.
@@ -93,7 +94,7 @@ def forward(model, inputs, training=False, layers=()) -> Forward:
 def forward_teacher(model, inputs) -> Forward:
     """Runs a model, or a function, that returns a row for each input."""
     result = forward(model, inputs)
-    first = next(x for x in keras.tree.flatten(inputs) if x is not None)
+    first = first_tensor(inputs)
     shape = first.shape
     if isinstance(first, keras.KerasTensor) or not shape:
         return result

@@ -12,6 +12,7 @@ from keras_distill.forward import has_serving_temperature
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.ensemble import call_model
+from keras_distill.validation import check_flag
 from keras_distill.validation import check_temperature
 from keras_distill.validation import check_verbose
 
@@ -88,6 +89,7 @@ def compile_logits(model, from_logits, temperatures=(None,)):
     `logits` is a list with the logits of the model for each temperature. `None`
     means the temperature at which the model is served.
     """
+    check_flag("from_logits", from_logits)
     if isinstance(model, type) or not callable(model):
         raise ValueError(
             "Expected a `keras.Model` or a callable, followed by the inputs. "

@@ -21,6 +21,7 @@ from keras_distill.metrics import get as get_metric
 from keras_distill.outputs import broadcast_to_outputs
 from keras_distill.outputs import name_outputs
 from keras_distill.step_check import WRONG_TARGETS
+from keras_distill.targets import count_classes
 from keras_distill.targets import flatten_like
 from keras_distill.validation import check_number
 
@@ -246,7 +247,9 @@ class Objective:
                 raw = target.raw_outputs()
                 if raw is not None:
                     check.inspect("teacher", raw, loss.axis)
-            valid = target.hold_at(temperature, logits.shape[loss.axis])
+            valid = target.hold_at(
+                temperature, count_classes(logits.shape, loss.axis)
+            )
             value = loss.reduce(
                 loss.compute_values(target, logits, temperature),
                 weights[output],
@@ -277,7 +280,9 @@ class Objective:
             logits = student.find_logits(
                 output, from_logits, loss.student_log_zero
             )
-            valid = metric.are_valid_targets(target, logits.shape[metric.axis])
+            valid = metric.are_valid_targets(
+                target, count_classes(logits.shape, metric.axis)
+            )
             if valid is not True:
                 check.flag(WRONG_TARGETS, ops.logical_not(valid))
             metric.update(target, logits, weights[output], student.mask[output])

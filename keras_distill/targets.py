@@ -365,6 +365,11 @@ def flatten_outputs(structure) -> list:
     return [part() for part in keras.tree.flatten(hidden)]
 
 
+def first_tensor(structure):
+    """Returns the first tensor of a structure; optional inputs are `None`."""
+    return next(x for x in keras.tree.flatten(structure) if x is not None)
+
+
 def flatten_like(outputs, structure, name: str) -> list:
     """Returns the parts of a structure in the flat order of the outputs."""
     if not keras.tree.is_nested(outputs) and is_one_output(structure):
@@ -382,7 +387,9 @@ def flatten_like(outputs, structure, name: str) -> list:
 
 
 def _describe(structure):
-    return keras.tree.map_structure(lambda x: tuple(x.shape), structure)
+    return keras.tree.map_structure(
+        lambda x: tuple(getattr(x, "shape", ())), structure
+    )
 
 
 def is_float(x) -> bool:
@@ -427,6 +434,16 @@ def log_sum_exp_without(logits, classes):
     return ops.logsumexp(ops.reshape(lowered, shape), axis=-1, keepdims=True)
 
 
+def count_classes(shape, axis: int):
+    """Returns the number of classes of outputs with a shape."""
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(
+            "Expected `axis` to be an axis of the outputs. Received: "
+            f"axis={axis}, and outputs of shape {tuple(shape)}"
+        )
+    return shape[axis]
+
+
 def _check_shapes(teacher_shape, student_shape, axis):
     if len(teacher_shape) != len(student_shape):
         raise ValueError(
@@ -434,11 +451,7 @@ def _check_shapes(teacher_shape, student_shape, axis):
             "(`y_pred`) to have the same rank; are these labels? Received "
             f"shapes: {tuple(teacher_shape)} and {tuple(student_shape)}"
         )
-    if not -len(student_shape) <= axis < len(student_shape):
-        raise ValueError(
-            f"`axis={axis}` does not exist in outputs of shape "
-            f"{tuple(student_shape)}."
-        )
+    classes = count_classes(student_shape, axis)
     if teacher_shape != student_shape and not shapes_agree(
         teacher_shape, student_shape
     ):
@@ -448,7 +461,7 @@ def _check_shapes(teacher_shape, student_shape, axis):
             f"classes. Received shapes: {tuple(teacher_shape)} and "
             f"{tuple(student_shape)}"
         )
-    if student_shape[axis] == 1:
+    if classes == 1:
         raise ValueError(
             "Expected at least two classes: the softmax of one logit is always "
             "1, and there is nothing to learn from it. For a binary classifier "

@@ -132,18 +132,20 @@ def check_verbose(verbose) -> int:
 
 def check_weight_rows(sample_weight, values) -> None:
     """Raises a `ValueError` if there is no weight for each value."""
-    received = tuple(getattr(sample_weight, "shape", ()))
+    received = tuple(getattr(sample_weight, "shape", np.shape(sample_weight)))
     expected = tuple(values.shape)
-    if received[:1] not in ((), (1,), (None,), expected[:1]):
+    if received[:1] not in ((), (1,), (None,), expected[:1]) or (
+        len(received) > len(expected) and received[-1] != 1
+    ):
         raise ValueError(
-            f"Expected `sample_weight` with one row for each of {expected[0]} "
-            f"samples. Received: shape {received}"
+            "Expected `sample_weight` with one number for each sample, "
+            f"{expected[0]} in all. Received: shape {received}"
         )
 
 
 def check_choice(argument: str, value, known) -> None:
     """Raises a `ValueError` with a suggestion if `value` is not in `known`."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(
             f"Unknown `{argument}`. {suggest(str(value), known)} "
             f"Received: {argument}={value!r}"

@@ -167,7 +167,7 @@ BAD_CALLS = {
     ),
     "axis_that_does_not_exist": (
         lambda: losses.LogitMatching(axis=2)(logits((2, 3)), logits((2, 3))),
-        r"`axis=2` does not exist in outputs of shape \(2, 3\)",
+        r"axis=2, and outputs of shape \(2, 3\)",
     ),
     "reduction": (
         lambda: losses.LogitMatching(reduction="median"),

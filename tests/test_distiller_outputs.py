@@ -249,6 +249,55 @@ def test_two_outputs_with_soft_targets_and_weights(two_labels, structure):
     np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
 
 
+def test_weights_of_one_output_without_labels(data):
+    x, _ = data
+    weight = np.linspace(0, 2, len(x), dtype="float32")
+
+    def make(seed):
+        inputs = keras.Input(x.shape[1:])
+        outputs = [dense(classes, seed)(inputs) for classes in (3, 2)]
+        return keras.Model(inputs, outputs)
+
+    student, teacher = make(1), make(2)
+    pairs = zip(
+        teacher.predict(x, verbose=0),
+        student.predict(x, verbose=0),
+        (weight, 1.0),
+        strict=True,
+    )
+    expected = sum(
+        np.mean(w * reference.crossentropy(v, z, TEMPERATURE))
+        for v, z, w in pairs
+    )
+    distiller = keras_distill.Distiller(student=student, teacher=teacher)
+    distiller.compile(
+        keras.optimizers.SGD(0.0),
+        distillation_loss=losses.SoftTargetCrossentropy(TEMPERATURE),
+    )
+    history = distiller.fit(
+        x, sample_weight=[weight, None], batch_size=len(x), verbose=0
+    ).history
+    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
+
+
+def test_labels_of_a_student_with_an_unknown_number_of_classes(data):
+    """The loss finds wrong labels, not `evaluate`."""
+    _, y = data
+    logits = np.float32(np.random.default_rng(0).normal(size=(len(y), 5)))
+    inputs = keras.Input((None,))
+    student = keras.Model(inputs, keras.layers.Identity()(inputs))
+    distiller = keras_distill.Distiller(
+        student=student, teacher=lambda inputs: inputs
+    )
+    distiller.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    loss, *_ = distiller.evaluate(logits, y, verbose=0)
+    np.testing.assert_allclose(
+        loss, reference.hard_crossentropy(y, logits).mean(), rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("policy", "per_layer"),
     [

@@ -287,6 +287,20 @@ def test_compile_again_forgets_the_former_losses(data, make_model):
     np.testing.assert_allclose(history["loss"], history["soft_loss"])
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"optimizer": "nope"}, {"distillation_loss": "nope"}]
+)
+def test_a_refused_compile_changes_nothing(data, make_model, wrong):
+    x, y = data
+    distiller = make_distiller(make_model(seed=1), make_model(seed=5))
+    before = distiller.alpha
+    expected = distiller.evaluate(x, y, verbose=0, return_dict=True)
+    with pytest.raises(ValueError, match="nope"):
+        distiller.compile(**{"loss": "mse", "alpha": 0.2, **wrong})
+    assert distiller.alpha == before
+    assert expected == distiller.evaluate(x, y, verbose=0, return_dict=True)
+
+
 def test_clone_of_the_student_trains_the_same(data, make_model):
     """A distiller holds no hidden state that its student depends on."""
     x, y = data

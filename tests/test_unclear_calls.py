@@ -112,11 +112,11 @@ CALLS = {
     ),
     "loss_weights": (
         lambda: losses.LogitMatching()(X, X, np.ones(5)),
-        r"each of 12 samples. Received: shape \(5,\)",
+        r"each sample, 12 in all. Received: shape \(5,\)",
     ),
     "metric_weights": (
         lambda: metrics.TeacherAgreement().update_state(X, X, np.ones(5)),
-        r"each of 12 samples. Received: shape \(5,\)",
+        r"each sample, 12 in all. Received: shape \(5,\)",
     ),
     "softmax_axis": (
         lambda: keras_distill.TemperatureSoftmax(axis="x"),

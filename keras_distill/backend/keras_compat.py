@@ -76,7 +76,7 @@ def find_origin(tensor):
 
 
 def copy_keras_logits(output, copy, function) -> None:
-    """Gives a copy of a softmax's output what a function makes of its logits."""
+    """Attaches the logits of a softmax, changed by a function, to a copy."""
     # The losses of Keras prefer them to probabilities on TensorFlow.
     if hasattr(output, "_keras_logits"):
         copy._keras_logits = function(output._keras_logits)

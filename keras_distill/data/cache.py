@@ -17,6 +17,7 @@ from keras_distill.data.elements import FIT_BATCH_SIZE
 from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
+from keras_distill.targets import first_tensor
 
 # The memory that `cache="auto"` may use at its peak: 4 GiB.
 BUDGET = 2**32
@@ -45,6 +46,8 @@ class TargetCache:
         # that matters has changed.
         key = (fingerprint_arrays(x), predictor.fingerprint())
         if key != self._key:
+            # Before there are new ones in memory.
+            self._key = self._targets = None
             batch_size = _choose_batch_size(batch_size)
             with keeping_variables(predictor):
                 if not is_required and not is_repeatable(
@@ -153,7 +156,7 @@ def estimate_bytes(x, predictor) -> int:
             _take(x, 1),
         )
         outputs = keras.tree.flatten(predictor(first))
-    examples = _count(x)
+    examples = first_tensor(x).shape[0]
     return _COPIES * sum(
         # The predictor returns at least float32.
         np.dtype(keras.backend.result_type(output.dtype, "float32")).itemsize
@@ -172,7 +175,7 @@ def is_repeatable(predictor, x, batch_size) -> bool:
         return keras.tree.flatten(outputs)
 
     # Dropout and batch statistics can be active outside of training.
-    count = _count(x)
+    count = first_tensor(x).shape[0]
     size = min(batch_size, count)
     # The size of the last batch needs to be compiled anyway.
     smaller = count % size or max(1, size // 2)
@@ -188,13 +191,6 @@ def _take(x, count: int):
         # An optional input may be `None`.
         lambda array: array if array is None else array[:count],
         x,
-    )
-
-
-def _count(x) -> int:
-    """Returns the number of examples in a structure of arrays."""
-    return next(
-        array.shape[0] for array in keras.tree.flatten(x) if array is not None
     )
 
 

@@ -17,6 +17,7 @@ from keras_distill.forward import ends_linearly
 from keras_distill.losses import DistillationLoss
 from keras_distill.outputs import name_outputs
 from keras_distill.targets import WithSoftTargets
+from keras_distill.targets import first_tensor
 from keras_distill.validation import check_class_ids
 from keras_distill.validation import check_given
 from keras_distill.validation import check_integer
@@ -103,10 +104,10 @@ def parse_soft_targets(x, y, soft_targets, objective):
     check_given(x=x)
     if can_convert_arrays(x):
         arrays = [a for a in keras.tree.flatten(x) if a is not None]
-        if not arrays or arrays[0].shape[0] == 0:
+        if not arrays or arrays[0].shape[:1] in ((), (0,)):
             raise ValueError(
                 "Expected at least one example in `x`. Received: "
-                f"{'x of 0' if arrays else repr(x)}"
+                f"{f'shape {arrays[0].shape}' if arrays else repr(x)}"
             )
     if soft_targets is None:
         return x
@@ -130,7 +131,11 @@ def check_fit(batch_size, class_weight, sample_weight, student) -> None:
         check_integer("batch_size", batch_size, low=1)
     if class_weight is not None and (
         not isinstance(class_weight, dict)
-        or not all(isinstance(key, numbers.Real) for key in class_weight)
+        or not all(
+            isinstance(part, numbers.Real)
+            for item in class_weight.items()
+            for part in item
+        )
     ):
         raise ValueError(
             "Expected `class_weight` to be a dict from class ids to numbers. "
@@ -154,8 +159,9 @@ def keep_weights(x, y, sample_weight):
     """Returns labels and sample weights that Keras does not drop."""
     if sample_weight is None or y is not None or not can_convert_arrays(x):
         return y, sample_weight
+    count = first_tensor(x).shape[0]
     labels = keras.tree.map_structure(
-        lambda weights: np.zeros(len(weights), "int8"), sample_weight
+        lambda weights: np.zeros(count, "int8"), sample_weight
     )
     return Unlabelled(labels), Unlabelled(sample_weight)
 
@@ -273,8 +279,10 @@ def check_labels(labels, loss, student) -> None:
         or len(outputs) > 1
     ):
         return
-    labels = np.asarray(ops.convert_to_numpy(labels))
     classes = outputs[0].shape[find_loss_argument(loss, "axis", -1)]
+    if classes is None:
+        return
+    labels = np.asarray(ops.convert_to_numpy(labels))
     if labels.shape[1:] == tuple(outputs[0].shape[1:]):
         raise ValueError(
             "Expected labels to be class ids for a sparse crossentropy. "

@@ -29,15 +29,15 @@ def arrays_to_tuple(arrays) -> tuple:
             "Expected data: arrays, a dataset, a `keras.utils.PyDataset` or a "
             f"generator. Received: {arrays!r}"
         )
-    counts = [
-        array.shape[0]
+    counts = {
+        array.shape[:1]
         for array in keras.tree.flatten(arrays)
         if array is not None
-    ]
-    if len(set(counts)) > 1:
+    }
+    if len(counts) > 1 or () in counts:
         raise ValueError(
-            "Expected arrays with the same number of examples. "
-            f"Received: {counts}"
+            "Expected arrays with the same number of examples. Received: "
+            f"{[count[0] if count else 'a scalar' for count in counts]}"
         )
     return to_tuple((arrays,) if isinstance(arrays, list) else arrays)
 

@@ -115,8 +115,7 @@ class Comparison(tables.Table):
         from scipy import stats
 
         for name in (first, second):
-            # Something that cannot be hashed is no name.
-            if name not in list(self._correct):
+            if not isinstance(name, str) or name not in self._correct:
                 raise ValueError(
                     f"Expected one of {list(self._correct)}. Received: {name!r}"
                 )
@@ -334,7 +333,7 @@ def _find_teacher(teacher, models):
     if teacher is None:
         names = [name for name in models if str(name).lower() == "teacher"]
         return names[0] if names else None
-    if teacher not in models:
+    if not isinstance(teacher, str) or teacher not in models:
         raise ValueError(
             f"Expected `teacher` to be one of {list(models)}. "
             f"Received: teacher={teacher!r}"

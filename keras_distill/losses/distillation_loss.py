@@ -10,6 +10,7 @@ from keras_distill.backend.keras_compat import to_snake_case
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.targets import LOG_SMALLEST
 from keras_distill.targets import as_targets
+from keras_distill.targets import count_classes
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
 from keras_distill.validation import check_float_dtype
@@ -171,7 +172,7 @@ class DistillationLoss(keras.losses.Loss):
         if self._temperature is not None:
             temperature = self._temperature.read()
         values = self.compute_values(targets, y_pred, temperature)
-        num_classes = y_pred.shape[self.axis]
+        num_classes = count_classes(y_pred.shape, self.axis)
         return require_valid(targets.hold_at(temperature, num_classes), values)
 
     def compute_values(self, targets, student_logits, temperature=None):

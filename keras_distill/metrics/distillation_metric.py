@@ -7,6 +7,7 @@ from keras_distill.losses import DistillationLoss
 from keras_distill.losses.distillation_loss import require_valid
 from keras_distill.metrics.weights import to_weights
 from keras_distill.targets import as_targets
+from keras_distill.targets import count_classes
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_flag
 from keras_distill.validation import check_float_dtype
@@ -97,7 +98,10 @@ class DistillationMetric(keras.metrics.Mean):
             y_pred = to_logits(y_pred, DistillationLoss.student_log_zero)
         targets = as_targets(y_true)
         y_pred = require_valid(
-            self.are_valid_targets(targets, y_pred.shape[self.axis]), y_pred
+            self.are_valid_targets(
+                targets, count_classes(y_pred.shape, self.axis)
+            ),
+            y_pred,
         )
         self.update(targets, y_pred, sample_weight, mask)
 

@@ -6,6 +6,7 @@ from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_direction
 from keras_distill.metrics.weights import to_weights
 from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import count_classes
 from keras_distill.targets import is_float
 from keras_distill.targets import to_logits
 from keras_distill.validation import check_class_ids
@@ -89,7 +90,7 @@ def to_class_ids(y_true, y_pred):
             "Expected labels to be class ids, or one-hot. Received: strings"
         )
     y_true = ops.convert_to_tensor(y_true)
-    classes = y_pred.shape[-1]
+    classes = count_classes(y_pred.shape, -1)
     if classes == 1:
         raise ValueError(
             "Expected outputs of at least two classes. For a binary classifier "

@@ -48,11 +48,16 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
     known = dict.fromkeys(name for logs, _ in runs.values() for name in logs)
     if quantities is None:
         quantities = sorted(filter(_is_loss, known), key=_rank)
-    missing = [name for name in quantities if name not in known]
-    if missing or not quantities:
+    if (
+        not isinstance(quantities, (list, tuple))
+        or not quantities
+        or not all(
+            isinstance(name, str) and name in known for name in quantities
+        )
+    ):
         raise ValueError(
-            f"Expected `quantities` to be among {list(known)}. "
-            f"Received: {missing or list(quantities)}"
+            f"Expected `quantities` to be a list of some of {list(known)}. "
+            f"Received: {quantities!r}"
         )
     ax = style.get_axes(ax)
     colors = itertools.cycle(style.COLORS)
@@ -77,7 +82,15 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
 def _list_runs(history) -> dict:
     """Maps the name of each run to its logs and its epochs, from 1."""
     runs = getattr(history, "history", history)
-    if not isinstance(runs, dict) or not runs:
+    logs = (
+        [getattr(run, "history", run) for run in runs.values()]
+        if isinstance(runs, dict)
+        else []
+    )
+    if (
+        not all(isinstance(run, (dict, list, tuple)) for run in logs)
+        or not logs
+    ):
         raise ValueError(
             "Expected `history` to be a `keras.callbacks.History`, its dict "
             "`history`, or a dict from names to histories. Received: "

@@ -61,10 +61,10 @@ def soft_targets(
     examples, classes = logits.shape
     names = style.get_class_names(class_names, classes)
     labels = None if labels is None else style.check_labels(labels, logits)
-    if images is not None and len(images) != examples:
+    if images is not None and np.shape(images)[:1] != (examples,):
         raise ValueError(
             f"Expected `images` to be {examples} images, one for each row of "
-            f"`logits`. Received: {len(images)} images"
+            f"`logits`. Received: shape {np.shape(images)}"
         )
     temperatures = check_temperatures(temperatures)
     probabilities = [

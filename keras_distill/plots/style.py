@@ -49,10 +49,10 @@ def get_class_names(class_names, num_classes: int) -> list[str]:
     """Returns a name for each class: by default the class id."""
     if class_names is None:
         return [str(number) for number in range(num_classes)]
-    if len(class_names) != num_classes:
+    if np.shape(class_names) != (num_classes,):
         raise ValueError(
             f"Expected `class_names` to be {num_classes} names. Received: "
-            f"{len(class_names)} names"
+            f"{class_names!r}"
         )
     return list(map(str, class_names))
 

@@ -13,6 +13,7 @@ from keras_distill.forward import Forward
 from keras_distill.forward import forward_teacher
 from keras_distill.forward import list_outputs
 from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import count_classes
 from keras_distill.targets import flatten_like
 from keras_distill.targets import is_float
 from keras_distill.targets import log_softmax
@@ -140,7 +141,8 @@ class Ensemble(keras.Model):
         _check_members(models)
         check_flag("from_logits", from_logits)
         check_choice("combine", combine, _COMBINATIONS)
-        if weights is not None and not callable(weights):
+        is_given = weights is not None
+        if is_given and (isinstance(weights, type) or not callable(weights)):
             weights = _check_weights(weights, len(models))
         super().__init__(name=name, autocast=False)
         self.models = list(models)
@@ -215,6 +217,8 @@ class Ensemble(keras.Model):
             axis = self._list_own_axes
         means: list = []
         first: typing.Any = None
+        # A network of weights may be random: it runs once.
+        weights = self._compute_weights(inputs)
         for position, model in enumerate(self.models):
             # Otherwise the activations of all members are in memory at once.
             delayed = add_control_dependency(means, inputs)
@@ -244,8 +248,7 @@ class Ensemble(keras.Model):
                         "Does this member return class ids?"
                     )
                 means[number] = self._add(
-                    position,
-                    inputs,
+                    weights[position],
                     means[number],
                     member.find_logits(
                         number,
@@ -278,25 +281,27 @@ class Ensemble(keras.Model):
             )
         return self.axis
 
-    def _add(self, position, inputs, mean, logits, temperature, axis):
+    def _add(self, weight, mean, logits, temperature, axis):
         """Adds one output of one member to the running mean."""
         logits = ops.cast(logits, keras.config.floatx())
-        weight = self._weight(position, inputs, len(logits.shape))
+        count_classes(logits.shape, axis)
+        if callable(self.member_weights):
+            rank = len(logits.shape)
+            weight = ops.reshape(weight, (-1,) + (1,) * (rank - 1))
         if self.combine == "geometric":
             return add_to_geometric_mean(mean, logits, weight, axis)
         temperature = ops.cast(temperature, logits.dtype)
         return add_to_arithmetic_mean(mean, logits, weight, temperature, axis)
 
-    def _weight(self, position, inputs, rank):
-        """Returns the weight of a member, which broadcasts to its logits."""
+    def _compute_weights(self, inputs):
+        """Returns the weights of the members, numbers or of shape (batch,)."""
+        count = len(self.models)
         if self.member_weights is None:
-            return 1.0 / len(self.models)
+            return [1.0 / count] * count
         if callable(self.member_weights):
-            weights = _check_computed(
-                self.member_weights(inputs), len(self.models)
-            )
-            return ops.reshape(weights[:, position], (-1,) + (1,) * (rank - 1))
-        return self.member_weights[position]
+            weights = _check_computed(self.member_weights(inputs), count)
+            return ops.unstack(weights, count, axis=1)
+        return self.member_weights
 
     def get_config(self):
         if callable(self.member_weights) or not all(
@@ -387,7 +392,9 @@ def check_same_outputs(first, second, owners: str) -> None:
 
 def _check_weights(weights, count: int) -> list[float]:
     """Returns the weights as a list of floats."""
-    if not isinstance(weights, (list, tuple, np.ndarray)):
+    if not isinstance(weights, (list, tuple, np.ndarray)) or not np.ndim(
+        weights
+    ):
         raise ValueError(
             f"Expected `weights` to be a list of {count} numbers, or a "
             f"callable. Received: weights={weights!r}"

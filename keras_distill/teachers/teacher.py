@@ -17,6 +17,7 @@ from keras_distill.targets import CheckedTargets
 from keras_distill.targets import DenseTargets
 from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import as_targets
+from keras_distill.targets import flatten_outputs
 from keras_distill.targets import map_outputs
 from keras_distill.teachers.ensemble import Ensemble
 from keras_distill.teachers.ensemble import call_model
@@ -202,6 +203,11 @@ class Supervision:
             if isinstance(x.soft_targets, CheckedTargets):
                 return x
             targets = map_outputs(as_targets, x.soft_targets)
+            if not flatten_outputs(targets):
+                raise ValueError(
+                    "Expected soft targets beside the inputs. "
+                    f"Received: soft_targets={x.soft_targets!r}"
+                )
             return WithSoftTargets(x.inputs, targets)
         if self.teacher is None:
             return x

@@ -41,7 +41,9 @@ def weighted_mean(values, weight, mask):
         values = values * mask
     if weight is not None:
         weight = tf.cast(weight, tf.float64)
-        values = values * tf.reshape(weight, [-1] + [1] * (len(values.shape) - 1))
+        values = values * tf.reshape(
+            weight, [-1] + [1] * (len(values.shape) - 1)
+        )
     return tf.reduce_sum(values) / count
 
 

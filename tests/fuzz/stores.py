@@ -18,8 +18,8 @@ import tempfile
 import keras
 import numpy as np
 
-from keras_distill import Ensemble
 from fuzz import errors
+from keras_distill import Ensemble
 from keras_distill import SoftTargetStore
 from keras_distill.store import shards
 
@@ -196,7 +196,8 @@ def _choose_file(rng, folder, pattern="*"):
     files = sorted(
         path
         for path in folder.glob(pattern)
-        if path.is_file() and path.stat().st_size
+        if path.is_file()
+        and path.stat().st_size
         # Empty files that only processes lock.
         and path.suffix != ".lock"
     )

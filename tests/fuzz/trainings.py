@@ -180,9 +180,7 @@ class Data(typing.NamedTuple):
                     structure,
                 )
 
-            yield tuple(
-                map(take, (self.x, self.y, self.logits, self.weight))
-            )
+            yield tuple(map(take, (self.x, self.y, self.logits, self.weight)))
 
 
 def run(seed: int) -> str:
@@ -318,9 +316,7 @@ def _fit(case, student, teachers, train, valid, class_weight):
         "verbose": 0,
         "validation_data": element(valid) if case.validation else None,
         "validation_batch_size": 4 if case.validation else None,
-        "callbacks": [
-            keras.callbacks.LambdaCallback(on_epoch_begin=change)
-        ],
+        "callbacks": [keras.callbacks.LambdaCallback(on_epoch_begin=change)],
     }
     if case.weights == "class_weight":
         options["class_weight"] = class_weight
@@ -375,9 +371,7 @@ def _fit_by_hand(case, student, train, valid):
     history: dict = {}
     for epoch in range(case.epochs):
         parameters = _schedule(case, epoch)
-        means = {
-            "": trainer.fit(train.batches(case.batch_size), *parameters)
-        }
+        means = {"": trainer.fit(train.batches(case.batch_size), *parameters)}
         if case.validation:
             # Without soft targets, a validation is that of the hard loss.
             alpha = parameters[0] if has_soft_targets else 0.0

@@ -122,6 +122,31 @@ def test_weights_of_each_sample(members, data):
     np.testing.assert_allclose(softmax(logits, -1), mean, rtol=1e-5)
 
 
+def test_random_weights_are_the_same_for_all_members_and_outputs(data):
+    x, _ = data
+    calls = []
+
+    def weigh(inputs):
+        calls.append(inputs)
+        share = np.random.default_rng(len(calls)).uniform()
+        return np.tile(np.float32([share, 1 - share]), (len(inputs), 1))
+
+    def member(sign):
+        return lambda inputs: {
+            name: sign * inputs[:, :3] for name in ("a", "b")
+        }
+
+    ensemble = keras_distill.Ensemble([member(1), member(-1)], weights=weigh)
+    logits = ensemble.compute_logits(x)
+    assert len(calls) == 1
+    share = np.random.default_rng(1).uniform()
+    mean = share * softmax(x[:, :3], -1) + (1 - share) * softmax(-x[:, :3], -1)
+    for name in ("a", "b"):
+        np.testing.assert_allclose(
+            softmax(np.asarray(logits[name]), -1), mean, rtol=1e-5
+        )
+
+
 def test_members_that_return_probabilities_nobody_sees(members, data):
     x, _ = data
     callables = [
