@@ -40,7 +40,7 @@ class Forward(typing.NamedTuple):
     # For each output: its Keras mask, or `None`.
     mask: tuple
     # For each output: the serving temperature, if there is a known softmax.
-    served_at: tuple = ()
+    serving_temperatures: tuple = ()
     # For each output: its soft targets, in a step with soft targets.
     targets: list | tuple = ()
 
@@ -76,19 +76,19 @@ def forward(model, inputs, training=False, layers=()) -> Forward:
     flat = keras.tree.flatten(outputs)
     masks = tuple(map(get_keras_mask, flat))
     logits: list = [None] * len(flat)
-    served_at = [1.0] * len(flat)
+    temperatures = [1.0] * len(flat)
     if not softmaxes:
         return Forward(outputs, tuple(logits), features, masks)
     for position, output in enumerate(flat):
         for softmax in softmaxes:
             if output is softmax.probabilities:
                 logits[position] = softmax.logits
-                served_at[position] = softmax.served_at
+                temperatures[position] = softmax.serving_temperature
                 if softmax.serve is not None:
                     flat[position] = softmax.serve()
                 break
     outputs = keras.tree.pack_sequence_as(outputs, flat)
-    return Forward(outputs, tuple(logits), features, masks, tuple(served_at))
+    return Forward(outputs, tuple(logits), features, masks, tuple(temperatures))
 
 
 def forward_teacher(model, inputs) -> Forward:
@@ -207,7 +207,7 @@ class _Softmax(typing.NamedTuple):
     logits: typing.Any
     # Computes the probabilities that are served, if these are different.
     serve: typing.Callable | None = None
-    served_at: float = 1.0
+    serving_temperature: float = 1.0
 
 
 _lock = threading.Lock()
@@ -284,7 +284,6 @@ class _RecordingSoftmax:
     """A softmax function that records its calls."""
 
     def __init__(self, layer, softmax):
-        del layer
         self._softmax = softmax
 
     def __call__(self, x, *args, **kwargs):
@@ -305,15 +304,15 @@ def _record_layer(layer, call):
             return probabilities
         mask = args[0] if args else kwargs.get("mask")
         logits = mask_logits(inputs, mask)
-        serve, served_at = None, 1.0
+        serve, temperature = None, 1.0
         if isinstance(layer, TemperatureSoftmax):
-            served_at = layer.serving_temperature
+            temperature = layer.serving_temperature
             if kwargs.get("training"):
 
                 def serve():
                     return call(inputs, mask=mask, training=False)
 
-        calls[0].append(_Softmax(probabilities, logits, serve, served_at))
+        calls[0].append(_Softmax(probabilities, logits, serve, temperature))
         return probabilities
 
     return recording_call

@@ -146,8 +146,9 @@ def _compute_logits(model, inputs, from_logits, temperature):
             f"{len(result.logits)} outputs"
         )
     logits = result.find_logits(0, from_logits, LOG_SMALLEST)
-    if temperature is None and result.served_at and result.served_at[0] != 1.0:
-        logits = logits / result.served_at[0]
+    served = result.serving_temperatures[:1]
+    if temperature is None and served not in ((), (1.0,)):
+        logits = logits / served[0]
     return logits, result.mask[0]
 
 

@@ -75,7 +75,7 @@ class Objective:
         self.metrics: list[tuple] = []
         self.tracker: typing.Any = None
         self._listed_metrics: typing.Any = None
-        # Before the first step, which cannot create them without a retrace.
+        # Created now: to create them in a compiled step causes a retrace.
         self.alpha_variable, *_ = self.variables()
 
     # ---- Outside of steps
@@ -247,7 +247,7 @@ class Objective:
                 raw = target.raw_outputs()
                 if raw is not None:
                     check.inspect("teacher", raw, loss.axis)
-            valid = target.hold_at(
+            valid = target.are_valid_at(
                 temperature, count_classes(logits.shape, loss.axis)
             )
             value = loss.reduce(

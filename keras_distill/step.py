@@ -19,14 +19,14 @@ from keras_distill.backend.keras_compat import TrainedModel
 from keras_distill.backend.keras_compat import compute_hard_loss
 from keras_distill.backend.keras_compat import copy_keras_logits
 from keras_distill.backend.keras_compat import flatten_layers
+from keras_distill.backend.keras_compat import get_compiled_results
 from keras_distill.backend.keras_compat import has_default_build
 from keras_distill.backend.keras_compat import in_symbolic_scope
 from keras_distill.backend.keras_compat import infer_outputs
 from keras_distill.backend.keras_compat import lacks_compiled_metrics
-from keras_distill.backend.keras_compat import list_compiled_results
+from keras_distill.backend.keras_compat import list_additional_losses
 from keras_distill.backend.keras_compat import resolve_jit_compile
 from keras_distill.backend.keras_compat import set_keras_mask
-from keras_distill.backend.keras_compat import sum_additional_losses
 from keras_distill.data.checks import Unlabelled
 from keras_distill.data.checks import check_not_packed
 from keras_distill.data.checks import mask_unlabelled
@@ -49,7 +49,7 @@ _REPORT = "soft_target_report"
 
 
 class DistillationStep(TrainedModel):
-    """Base class of the `Distiller`. It has what a step consists of."""
+    """Base class of the `Distiller`: all overrides of Keras's trainer."""
 
     # Set by the `Distiller`.
     student: keras.Model
@@ -71,12 +71,14 @@ class DistillationStep(TrainedModel):
         if name == "temperature":
             raise AttributeError(
                 "The distillation loss has the temperature: "
-                "`distiller.distillation_loss.temperature = 2.0`."
+                "`distiller.distillation_loss.temperature = 2.0`. "
+                f"Received: temperature={value!r}"
             )
         if name == "student" and hasattr(self, "_objective"):
             raise AttributeError(
                 "The student of a `Distiller` cannot be replaced. Create a "
-                "new `Distiller(student=..., teacher=...)`."
+                "new `Distiller(student=..., teacher=...)`. Received: "
+                f"student={value!r}"
             )
         super().__setattr__(name, value)
 
@@ -166,7 +168,7 @@ class DistillationStep(TrainedModel):
     ):
         """Returns the loss that is minimized, and tracks its parts."""
         objective = self._objective
-        losses = sum_additional_losses(self)
+        losses = list_additional_losses(self)
         soft = hard = None
         values: list = []
         hard_weight = 1.0
@@ -218,7 +220,7 @@ class DistillationStep(TrainedModel):
                 absent.add("loss")
         if y is None:
             logs = self.get_metrics_result()
-            absent.update(list_compiled_results(self), ["hard_loss"])
+            absent.update(get_compiled_results(self), ["hard_loss"])
         else:
             if self._ignores_labels:
                 mask_unlabelled(y, outputs, self.loss, self.output_names)

@@ -10,7 +10,7 @@ from keras import ops
 from keras_distill.backend import is_free_to_read
 from keras_distill.backend import keeping_variables
 from keras_distill.backend import sum_over_replicas
-from keras_distill.backend.keras_compat import is_sparse
+from keras_distill.backend.keras_compat import are_dense
 from keras_distill.losses.distillation_loss import WRONG_TARGETS_MESSAGE
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
@@ -93,12 +93,9 @@ class StepCheck:
         none_before = ops.equal(self.report[_ROWS], 0)
         changes = [ops.cast(none_before, "float32"), count, 0.0, 0.0, 0.0, 0.0]
         self.report.assign_add(ops.stack(changes))
-        if keras.tree.is_nested(inputs):
-            inputs = keras.tree.map_structure(
-                lambda x: _mask_input(x, rows), inputs
-            )
-        else:
-            inputs = _mask_input(inputs, rows)
+        inputs = keras.tree.map_structure(
+            lambda x: _mask_input(x, rows), inputs
+        )
         targets = map_outputs(lambda target: target.mask(rows), targets)
         return WithSoftTargets(inputs, CheckedTargets(targets, rows))
 
@@ -162,7 +159,7 @@ class StepCheck:
                 "The soft targets are not finite in batch "
                 f"{int(report[_BATCHES])} of this epoch (the first is 1): they "
                 "contain a NaN or an infinity. The student was not trained on "
-                f"these samples ({int(report[_ROWS])} so far). Look at the "
+                f"these samples ({int(report[_ROWS])} so far). Check the "
                 "inputs of the "
                 "batch. A teacher in float16 overflows above 65504. A teacher "
                 "that rules out classes has to use a finite logit, such as "
@@ -202,7 +199,7 @@ def _select(entry):
 
 def _mask_input(x, rows):
     """Returns zeros for the samples where `rows` is False."""
-    if x is None or not is_float(x) or is_sparse(x):
+    if x is None or not is_float(x) or not are_dense(x):
         # Only floating point numbers can be NaN.
         return x
     return mask_rows(ops.convert_to_tensor(x), rows)

@@ -73,7 +73,7 @@ class Targets(abc.ABC):
         """Raises a `ValueError` if a student of this shape cannot match."""
         _check_shapes(self.logits.shape, student_shape, axis)
 
-    def hold_at(self, temperature, num_classes: int):
+    def are_valid_at(self, temperature, num_classes: int):
         """Whether they hold at a temperature: `True`, or a boolean tensor."""
         return True
 
@@ -147,7 +147,7 @@ class EnsembleTargets(typing.NamedTuple):
     logits: typing.Any
     temperatures: typing.Any
 
-    def hold_at(self, temperature, num_classes):
+    def are_valid_at(self, temperature, num_classes):
         # A loss without a temperature needs the mean at 1.
         temperature = 1.0 if temperature is None else temperature
         return ops.all(_are_equal(self.temperatures, temperature))
@@ -225,7 +225,7 @@ class TopKTargets(typing.NamedTuple):
                 f"and a student's of {tuple(student_shape)}"
             )
 
-    def hold_at(self, temperature, num_classes):
+    def are_valid_at(self, temperature, num_classes):
         if temperature is None:
             # No loss without a temperature accepts them.
             return True
@@ -246,7 +246,7 @@ class TopKTargets(typing.NamedTuple):
 
     def project(self, student_logits, temperature, axis):
         softened = soften(student_logits, temperature)
-        # `hold_at` finds targets for more classes than the student has.
+        # `are_valid_at` finds targets for more classes than the student has.
         last = student_logits.shape[-1] - 1
         classes = ops.minimum(ops.cast(self.classes, "int32"), last)
         rest = log_sum_exp_without(softened, classes)

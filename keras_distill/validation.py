@@ -86,6 +86,23 @@ def check_class_ids(labels: np.ndarray, num_classes: int, hint="") -> None:
         raise ValueError(f"{expected}{hint}Received: a label of {wrong[0]:g}")
 
 
+def check_finite(outputs: np.ndarray, position=0) -> None:
+    """Raises unless soft targets are finite, `position` is of the first."""
+    finite = np.isfinite(outputs)
+    if not finite.all():
+        raise ValueError(
+            "The soft targets are not finite: the teacher's outputs for "
+            f"example {find_first(~finite, position)} (the first is 0) contain "
+            "NaN or infinity. Check the inputs. A teacher in float16 overflows "
+            "above 65504."
+        )
+
+
+def find_first(wrong: np.ndarray, position=0) -> int:
+    """Returns the number of the first example with a wrong entry."""
+    return position + int(np.argmax(wrong.reshape(len(wrong), -1).any(-1)))
+
+
 def check_flag(argument: str, value) -> None:
     """Raises a `ValueError` unless `value` is `True` or `False`."""
     if not isinstance(value, bool):
@@ -152,7 +169,7 @@ def check_choice(argument: str, value, known) -> None:
         )
 
 
-def look_like_probabilities(rows) -> bool:
+def may_be_probabilities(rows) -> bool:
     """Whether the rows of an array may be probabilities instead of logits."""
     return bool(
         np.all(rows >= 0) and np.allclose(rows.sum(axis=-1), 1, atol=1e-2)

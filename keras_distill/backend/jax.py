@@ -64,7 +64,6 @@ def count_macs(function, inputs):
 
 
 def has_several_processes(model):
-    del model
     return jax.process_count() > 1
 
 
@@ -73,7 +72,6 @@ def is_concrete(tensor):
 
 
 def is_distributed(model):
-    del model
     return keras.distribution.distribution() is not None
 
 
@@ -104,7 +102,6 @@ def keeping_variables(model):
 
 
 def makes_variables_in_steps(model):
-    del model
     return False
 
 

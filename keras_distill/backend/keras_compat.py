@@ -113,7 +113,7 @@ def compute_hard_loss(model, y, outputs, sample_weight):
     return model._compile_loss(y, outputs, sample_weight)
 
 
-def sum_additional_losses(model) -> list:
+def list_additional_losses(model) -> list:
     """Lists the regularization and `add_loss` terms of a model as scalars."""
     return list(map(model._aggregate_additional_loss, model.losses))
 
@@ -133,7 +133,7 @@ def lacks_compiled_metrics(model) -> bool:
     return metrics is not None and not metrics.built
 
 
-def list_compiled_results(model) -> dict:
+def get_compiled_results(model) -> dict:
     """Returns the results of the metrics of `compile`, once they are built."""
     metrics = model._compile_metrics
     return {} if metrics is None or not metrics.built else metrics.result()
@@ -145,13 +145,6 @@ def clear_compile(model) -> None:
 
 
 # ---- Data
-
-
-def is_sparse(tensor) -> bool:
-    """Whether a tensor is sparse."""
-    return data_adapter_utils.is_tensorflow_sparse(
-        tensor
-    ) or data_adapter_utils.is_jax_sparse(tensor)
 
 
 def are_dense(arrays) -> bool:

@@ -8,8 +8,8 @@ from keras_distill.backend.keras_compat import get_strategy
 
 
 def add_control_dependency(tensors, inputs):
-    # Holding back whole operations instead of their inputs would also hold back
-    # the reading of their weights, which then costs a copy.
+    # A dependency of the operations would also delay the reading of their
+    # weights, which then costs a copy.
     with tf.control_dependencies(tensors):
         return tf.nest.map_structure(
             lambda x: x if x is None else tf.identity(x), inputs
@@ -54,7 +54,6 @@ def sum_over_replicas(value):
 
 def compile_inference(function, variables):
     # Compiled once for batches of all sizes.
-    del variables
     compiled: dict[tuple, typing.Any] = {}
 
     def call(inputs):

@@ -6,8 +6,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def compile_inference(function, variables):
-    del variables
-
     def call(inputs):
         inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
         with torch.no_grad():

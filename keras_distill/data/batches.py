@@ -43,15 +43,13 @@ def to_batches(data, batch_size=None, default_batch_size=_BATCH_SIZE):
 
 @contextlib.contextmanager
 def closing_iterator(iterable):
-    """Yields an iterator that no error leaves open.
-
-    A traceback keeps the variables of its frames, and so an iterator of
-    `tf.data`, whose threads can then block the exit of the process.
-    """
+    """Yields an iterator that no error leaves open."""
     iterator = iter(iterable)
     try:
         yield iterator
     except BaseException as error:
+        # A traceback keeps the variables of its frames. An open iterator of
+        # `tf.data` among them has threads that can block the exit.
         for frame, _ in traceback.walk_tb(error.__traceback__):
             package, *_ = frame.f_globals.get("__name__", "").split(".")
             if package in ("keras_distill", "tensorflow"):

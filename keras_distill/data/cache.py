@@ -18,6 +18,7 @@ from keras_distill.fingerprints import fingerprint_arrays
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import first_tensor
+from keras_distill.validation import check_finite
 
 # The memory that `cache="auto"` may use at its peak: 4 GiB.
 BUDGET = 2**32
@@ -62,11 +63,11 @@ class TargetCache:
                     )
                     return x
                 if verbose:
-                    print("The teacher labels the transfer set, once:")
+                    print("Soft targets of the transfer set, computed once:")
                 targets = predictor.predict(
                     x, batch_size=batch_size, verbose=verbose
                 )
-            keras.tree.map_structure(_check_finite, targets)
+            keras.tree.map_structure(check_finite, targets)
             self._targets = targets
             self._predictor = predictor
             self._temperatures = predictor.temperatures()
@@ -82,7 +83,7 @@ class TargetCache:
             raise ValueError(
                 "The soft targets were computed by the former teacher. To "
                 "replace the teacher during the training, pass `cache=False` "
-                "to `fit`."
+                "to `fit`. Received: another teacher"
             )
         if self._temperatures is None:
             return
@@ -205,15 +206,3 @@ def _choose_batch_size(batch_size) -> int:
     """Returns the teacher's batch size for a batch size of the training."""
     batch_size = batch_size or FIT_BATCH_SIZE
     return max(batch_size, min(_BATCHES * batch_size, _LARGER_BATCH))
-
-
-def _check_finite(targets) -> None:
-    finite = np.isfinite(targets).reshape(len(targets), -1).all(-1)
-    if not finite.all():
-        raise ValueError(
-            f"The soft targets are not finite for {np.sum(~finite)} of "
-            f"{len(finite)} examples, first for example {np.argmin(finite)} "
-            "(counted from 0): they contain NaN or infinity. The student has "
-            "not been trained. Check the inputs. A teacher in float16 "
-            "overflows above 65504."
-        )

@@ -49,7 +49,7 @@ def measure_latency(functions: dict, inputs, batch_size: int) -> dict:
     seconds: dict[str, list] = {name: [] for name in functions}
     begin = time.perf_counter()
     for repetition in range(_MAX_REPETITIONS):
-        # Functions take turns, so other load on the machine slows all alike.
+        # Functions take turns, so other load on the machine slows all of them.
         for name, function in functions.items():
             start = time.perf_counter()
             _run(function, batch)

@@ -12,7 +12,7 @@ from keras_distill.metrics import TeacherAgreement
 from keras_distill.metrics import TeacherKLDivergence
 from keras_distill.metrics.label_metric import to_class_ids
 from keras_distill.validation import check_class_ids
-from keras_distill.validation import look_like_probabilities
+from keras_distill.validation import may_be_probabilities
 
 
 class Scores:
@@ -129,7 +129,7 @@ def _check_logits(logits) -> None:
             f"the same number of classes. Received: {shapes}"
         )
     for name, output in logits.items():
-        if look_like_probabilities(ops.convert_to_numpy(output)):
+        if may_be_probabilities(ops.convert_to_numpy(output)):
             warnings.warn(
                 f"The outputs of {name!r} look like probabilities, but no "
                 "softmax was found in the model, so they are used as logits. "

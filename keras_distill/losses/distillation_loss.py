@@ -172,8 +172,8 @@ class DistillationLoss(keras.losses.Loss):
         if self._temperature is not None:
             temperature = self._temperature.read()
         values = self.compute_values(targets, y_pred, temperature)
-        num_classes = count_classes(y_pred.shape, self.axis)
-        return require_valid(targets.hold_at(temperature, num_classes), values)
+        classes = count_classes(y_pred.shape, self.axis)
+        return require_valid(targets.are_valid_at(temperature, classes), values)
 
     def compute_values(self, targets, student_logits, temperature=None):
         """Returns the loss of each sample of `Targets` that hold at T."""

@@ -19,7 +19,7 @@ def logit_matching(teacher_logits, student_logits, axis=-1):
     function subtracts both means, because a softmax does not depend on them.
     """
     difference = student_logits - teacher_logits
-    # What rounding took from the difference (Knuth's TwoSum): many digits if
+    # The rounding error of the difference (Knuth's TwoSum), which is large if
     # only one model has logits with a large offset.
     back = difference - student_logits
     error = (student_logits - (difference - back)) - (teacher_logits + back)

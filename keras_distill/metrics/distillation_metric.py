@@ -109,7 +109,7 @@ class DistillationMetric(keras.metrics.Mean):
         """Whether `Targets` hold at the temperature: a bool or a tensor."""
         if not hasattr(self, "temperature"):
             return True
-        return targets.hold_at(self.temperature, num_classes)
+        return targets.are_valid_at(self.temperature, num_classes)
 
     def update(self, targets, student_logits, sample_weight, mask):
         """Adds a batch of `Targets` and student logits."""

@@ -5,7 +5,7 @@ from keras_distill.plots import style
 from keras_distill.targets import soften
 from keras_distill.validation import check_temperatures
 
-# What the bars of the first two colors are.
+# The labels of the first two colors.
 _COLORED = ("label", "other classes")
 # The numbers above more bars would overlap.
 _MAX_NUMBERED_BARS = 12

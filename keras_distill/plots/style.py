@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from keras_distill.validation import check_class_ids
-from keras_distill.validation import look_like_probabilities
+from keras_distill.validation import may_be_probabilities
 
 INK = "#2f3437"
 FAINT = "#c8ccd0"
@@ -77,7 +77,7 @@ def check_logits(logits) -> np.ndarray:
             "Expected `logits` to be finite. Received: "
             f"{np.sum(~np.isfinite(logits))} numbers that are not"
         )
-    if look_like_probabilities(logits):
+    if may_be_probabilities(logits):
         warnings.warn(
             "`logits` look like probabilities, but are used as logits. To get "
             "logits, call `keras_distill.predict_logits(model, x)`.",

@@ -64,8 +64,9 @@ class TargetEncoder:
         if isinstance(teacher, Ensemble):
             if teacher.from_logits and not storage.from_logits:
                 raise ValueError(
-                    "An `Ensemble` returns logits. Tell the ensemble what its "
-                    "members return: `Ensemble(models, from_logits=False)`. "
+                    "An `Ensemble` returns logits. If its members return "
+                    "probabilities, set it on the ensemble: "
+                    "`Ensemble(models, from_logits=False)`. "
                     f"Received: from_logits={storage.from_logits!r}"
                 )
             if teacher.axis is not None:

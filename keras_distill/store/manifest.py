@@ -21,7 +21,10 @@ def check_manifest(folder: pathlib.Path, manifest: dict) -> None:
     leaves = keras.tree.flatten(manifest["structure"])
     if leaves != list(range(len(manifest["shapes"]))):
         raise _error(folder, "structure", manifest["structure"])
-    if manifest["top_k"] and not manifest["temperatures"]:
+    temperatures = manifest["temperatures"] or []
+    # Only the mass outside of the top k is stored for several temperatures.
+    is_wrong = not temperatures if manifest["top_k"] else len(temperatures) > 1
+    if is_wrong:
         raise _error(folder, "temperatures", manifest["temperatures"])
     entries = manifest["shards"]
     records = manifest["examples"] * manifest["views"]

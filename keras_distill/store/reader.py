@@ -51,8 +51,8 @@ class StoreReader:
         examples = self.manifest["examples"]
         if position + count > examples:
             raise shards.StoreError(
-                f"The dataset has more examples than the store {self.path}, "
-                f"which has {examples}."
+                f"Expected a dataset of at most {examples} examples, the "
+                f"number in the store {self.path}. Received: more"
             )
         if not exactly:
             fitting = _BYTES_AT_ONCE // self.format.record.itemsize
@@ -109,13 +109,14 @@ def _read_manifest(folder):
     version = manifest.get("format_version")
     if version != shards.FORMAT_VERSION:
         raise ValueError(
-            f"The store {folder} has format {version}. This version of "
-            f"keras_distill reads format {shards.FORMAT_VERSION}."
+            f"Expected a store of format {shards.FORMAT_VERSION}. Received: "
+            f"format {version} of {folder}"
         )
     if "shards" not in manifest:
         raise ValueError(
-            f"The store {folder} is not complete. Call "
-            "`SoftTargetStore.create` with the same arguments to continue."
+            "Expected a complete store. To continue this one, call "
+            "`SoftTargetStore.create` with the same arguments. Received: "
+            f"the store {folder}, which is not complete"
         )
     check_manifest(folder, manifest)
     return manifest

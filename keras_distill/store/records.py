@@ -16,6 +16,8 @@ from keras_distill.targets import EnsembleTargets
 from keras_distill.targets import TopKTargets
 from keras_distill.targets import flatten_outputs
 from keras_distill.targets import map_outputs
+from keras_distill.validation import check_finite
+from keras_distill.validation import find_first
 
 
 class RecordFormat(typing.NamedTuple):
@@ -79,9 +81,9 @@ class RecordFormat(typing.NamedTuple):
                 largest, logits = _split(logits, position)
                 records[f"largest_{number}"] = largest
             else:
-                _check_finite(logits, position)
+                check_finite(logits, position)
             if self.top_k:
-                _check_finite(output.rest, position)
+                check_finite(output.rest, position)
                 records[f"classes_{number}"] = output.classes
                 records[f"rest_{number}"] = output.rest
             records[f"logits_{number}"] = logits
@@ -133,25 +135,14 @@ def _split(logits, position):
         differences = (logits - largest[..., np.newaxis]).astype("float16")
     finite = np.isfinite(differences)
     if not finite.all():
-        _check_finite(logits, position)
+        check_finite(logits, position)
         raise ValueError(
             "float16 cannot represent the logits of example "
-            f"{_first(~finite, position)} (the first is 0), which range from "
-            f"{np.min(logits):.4g} to {np.max(logits):.4g}. "
-            'Pass `dtype="float32"`.'
+            f"{find_first(~finite, position)} (the first is 0). Pass "
+            f'`dtype="float32"`. Received: logits from {np.min(logits):.4g} to '
+            f"{np.max(logits):.4g}"
         )
     return largest, differences
-
-
-def _check_finite(logits, position) -> None:
-    finite = np.isfinite(logits)
-    if not finite.all():
-        raise ValueError(
-            "The soft targets are not finite: the teacher's logits for example "
-            f"{_first(~finite, position)} (the first is 0) contain NaN or "
-            "infinity. Check the inputs. A teacher in float16 overflows above "
-            "65504."
-        )
 
 
 def _check_shape(logits, shape) -> None:
@@ -160,7 +151,3 @@ def _check_shape(logits, shape) -> None:
             "Expected the teacher's outputs to have the same shape for every "
             f"example. Received: {logits.shape[1:]} after {shape[1:]}"
         )
-
-
-def _first(wrong, position) -> int:
-    return position + int(np.argmax(wrong.reshape(len(wrong), -1).any(-1)))

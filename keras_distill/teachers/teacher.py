@@ -114,7 +114,7 @@ class Teacher:
 
     def list_shared_weights(self, student):
         """Lists the paths of the weights that training `student` changes."""
-        # Also those that are not trainable, such as moving statistics.
+        # Moving statistics change as well, although they are not trainable.
         changing = {
             id(weight)
             for layer in flatten_layers(student)
@@ -166,7 +166,7 @@ class Teacher:
             else:
                 result = forward_teacher(self.function, inputs)
             flat = keras.tree.flatten(result.outputs)
-            targets = list(map(_stop, flat, result.logits))
+            targets = list(map(_to_targets, flat, result.logits))
             return keras.tree.pack_sequence_as(result.outputs, targets)
 
 
@@ -243,7 +243,7 @@ def _list_members(model) -> list:
     return [part for member in model.models for part in _list_members(member)]
 
 
-def _stop(output, logits=None):
+def _to_targets(output, logits):
     """Returns the `Targets` of an output; `logits` are before a softmax."""
     tensor = ops.stop_gradient(output if logits is None else logits)
     if keras.backend.standardize_dtype(tensor.dtype) in _HALF:

@@ -499,7 +499,7 @@ def test_auto_does_not_cache_data_that_may_change(data, make_model, kind):
 def test_progress_is_shown(data, make_model, capsys):
     distiller = distiller_of(make_model(), make_model(seed=5))
     distiller.fit(*data, verbose=2)
-    assert "labels the transfer set, once" in capsys.readouterr().out
+    assert "transfer set, computed once" in capsys.readouterr().out
     distiller.fit(*data, verbose=0)
     assert capsys.readouterr().out == ""
 
@@ -510,9 +510,7 @@ def test_non_finite_logits_are_found_before_the_training(data, make_model):
     student = make_model()
     distiller = distiller_of(student, make_model(seed=5))
     before = student.get_weights()
-    with pytest.raises(
-        ValueError, match=r"for 2 of 22 examples, first for example 4"
-    ):
+    with pytest.raises(ValueError, match=r"for example 4 \(the first is 0"):
         distiller.fit(x, y, verbose=0)
     np.testing.assert_array_equal(student.get_weights()[0], before[0])
 

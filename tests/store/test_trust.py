@@ -84,6 +84,7 @@ def test_a_manifest_without_a_key(folder, key):
         ("examples", 10**15),
         ("examples_per_shard", 1),
         ("temperatures", ["4"]),
+        ("temperatures", [1.0, 4.0]),
     ],
 )
 def test_a_manifest_with_a_wrong_value(folder, key, value):
