@@ -2,13 +2,13 @@ import os
 
 import keras
 
+from keras_distill import compile_checks
 from keras_distill.backend import keras_compat
 from keras_distill.callbacks import EndOfEpoch
 from keras_distill.callbacks import prepend_callback
 from keras_distill.data import checks
 from keras_distill.data.cache import should_cache
 from keras_distill.objective import Objective
-from keras_distill.objective import check_metrics
 from keras_distill.outputs import find_output_names
 from keras_distill.step import DistillationStep
 from keras_distill.step_check import StepCheck
@@ -86,8 +86,8 @@ class Distiller(DistillationStep):
     """
 
     def __init__(self, *args, student=None, teacher=None, name=None, **kwargs):
-        checks.check_unknown_arguments(args, kwargs)
-        checks.check_student(student)
+        compile_checks.check_unknown_arguments(args, kwargs)
+        compile_checks.check_student(student)
         # The policy decides about loss scaling. The student casts its inputs.
         super().__init__(
             name=name,
@@ -208,10 +208,12 @@ class Distiller(DistillationStep):
             TypeError: If an argument is unknown.
             ValueError: If an argument does not fit the student's outputs.
         """
-        checks.check_unknown_arguments((), kwargs)
+        compile_checks.check_unknown_arguments((), kwargs)
         check_given(optimizer=optimizer)
-        check_metrics(metrics, weighted_metrics)
-        checks.check_hard_loss(loss, [metrics, weighted_metrics], self.student)
+        compile_checks.check_no_distillation_metrics(metrics, weighted_metrics)
+        compile_checks.check_hard_loss(
+            loss, [metrics, weighted_metrics], self.student
+        )
         optimizer = keras.optimizers.get(optimizer)
         objective = Objective(
             distillation_loss,
@@ -339,7 +341,7 @@ class Distiller(DistillationStep):
         checks.check_labels(y, self.loss, self.student)
         if isinstance(validation_data, tuple) and len(validation_data) > 1:
             checks.check_labels(validation_data[1], self.loss, self.student)
-        self._supervision.check_metrics(self._objective)
+        self._supervision.check_metric_temperatures(self._objective)
         self._supervision.cache.in_use = False
         predictor = self._supervision.make_predictor(
             self._objective, self._check
@@ -411,7 +413,7 @@ class Distiller(DistillationStep):
         x = checks.parse_soft_targets(x, y, soft_targets, self._objective)
         checks.check_labels(y, self.loss, self.student)
         y, sample_weight = checks.keep_weights(x, y, sample_weight)
-        self._supervision.check_metrics(self._objective)
+        self._supervision.check_metric_temperatures(self._objective)
         if keras_compat.lacks_compiled_metrics(self):
             self.test_function = None
         with self._check.cleaning_up(self):

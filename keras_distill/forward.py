@@ -20,7 +20,6 @@ from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import infer_outputs
 from keras_distill.layers import TemperatureSoftmax
 from keras_distill.layers import mask_logits
-from keras_distill.targets import first_tensor
 from keras_distill.targets import to_logits
 
 # An unusual size of a batch.
@@ -136,6 +135,14 @@ def _infer_rows(model, inputs, first):
         lambda x, training: forward(model, x).outputs, known
     )
     return (size, *first.shape[1:]), outputs
+
+
+def first_tensor(structure):
+    """Returns the first tensor of a structure; optional inputs are `None`."""
+    for tensor in keras.tree.flatten(structure):
+        if tensor is not None:
+            return tensor
+    raise ValueError("Expected at least one tensor. Received: none")
 
 
 def is_softmax(operation) -> bool:

@@ -84,11 +84,8 @@ def predict_finite_rows(model, x, batch_size, from_logits, verbose):
 
 
 def compile_logits(model, from_logits, temperatures=(None,)):
-    """Returns a compiled function `inputs -> (logits, Keras mask or None)`.
-
-    `logits` is a list with the logits of the model for each temperature. `None`
-    means the temperature at which the model is served.
-    """
+    """Returns a compiled function `inputs -> (logits, Keras mask or None)`."""
+    # There are logits for each temperature. `None` is that of serving.
     check_flag("from_logits", from_logits)
     if isinstance(model, type) or not callable(model):
         raise ValueError(

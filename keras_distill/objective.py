@@ -16,12 +16,10 @@ from keras_distill.identifiers import number_names
 from keras_distill.identifiers import replace_identifiers
 from keras_distill.losses import DistillationLoss
 from keras_distill.losses import get as get_loss
-from keras_distill.metrics import DistillationMetric
 from keras_distill.metrics import get as get_metric
 from keras_distill.outputs import broadcast_to_outputs
 from keras_distill.outputs import name_outputs
 from keras_distill.step_check import WRONG_TARGETS
-from keras_distill.targets import count_classes
 from keras_distill.targets import flatten_like
 from keras_distill.validation import check_number
 
@@ -247,14 +245,13 @@ class Objective:
                 raw = target.raw_outputs()
                 if raw is not None:
                     check.inspect("teacher", raw, loss.axis)
-            valid = target.are_valid_at(
-                temperature, count_classes(logits.shape, loss.axis)
-            )
             value = loss.reduce(
                 loss.compute_values(target, logits, temperature),
                 weights[output],
                 student.mask[output],
             )
+            # The shapes agree: otherwise there was an error.
+            valid = target.are_valid_at(temperature, logits.shape[loss.axis])
             value = ops.cast(value, keras.config.floatx())
             if valid is not True:
                 check.flag(WRONG_TARGETS, ops.logical_not(valid))
@@ -280,12 +277,10 @@ class Objective:
             logits = student.find_logits(
                 output, from_logits, loss.student_log_zero
             )
-            valid = metric.are_valid_targets(
-                target, count_classes(logits.shape, metric.axis)
-            )
+            metric.update(target, logits, weights[output], student.mask[output])
+            valid = metric.are_valid_targets(target, logits.shape[metric.axis])
             if valid is not True:
                 check.flag(WRONG_TARGETS, ops.logical_not(valid))
-            metric.update(target, logits, weights[output], student.mask[output])
 
     def results(self) -> dict:
         """Returns the present means, by their names in the logs."""
@@ -336,17 +331,6 @@ class LossTracker(keras.metrics.Metric):
         totals, weights = ops.split(ops.convert_to_tensor(self.sums), 2)
         means = ops.divide_no_nan(totals, weights)
         return dict(zip(self.names, ops.unstack(means), strict=True))
-
-
-def check_metrics(*metrics) -> None:
-    """Raises if a distillation metric is among those that get the labels."""
-    for metric in keras.tree.flatten(metrics):
-        if isinstance(metric, DistillationMetric):
-            raise ValueError(
-                "Pass metrics that compare the student with its teacher as "
-                "`distillation_metrics`. `metrics` get the labels. "
-                f"Received: metrics with {type(metric).__name__}"
-            )
 
 
 def _flatten_weights(student: Forward, sample_weight) -> list:

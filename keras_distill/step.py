@@ -40,7 +40,6 @@ from keras_distill.step_check import NO_LABELS_MESSAGE
 from keras_distill.step_check import StepCheck
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
-from keras_distill.targets import first_tensor
 from keras_distill.targets import flatten_like
 from keras_distill.teachers.teacher import Supervision
 
@@ -410,7 +409,8 @@ class DistillationStep(TrainedModel):
 
 def _count_samples(x):
     """Returns the number of samples in a batch of inputs."""
-    return ops.shape(first_tensor(x))[0]
+    # An optional input may be `None`.
+    return ops.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
 
 
 def _mask_gradient(result, rows):

@@ -10,14 +10,14 @@ from keras import ops
 from keras_distill.backend import is_free_to_read
 from keras_distill.backend import keeping_variables
 from keras_distill.backend import sum_over_replicas
-from keras_distill.backend.keras_compat import are_dense
-from keras_distill.losses.distillation_loss import WRONG_TARGETS_MESSAGE
+from keras_distill.backend.keras_compat import is_sparse
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
 from keras_distill.targets import flatten_outputs
 from keras_distill.targets import is_float
 from keras_distill.targets import map_outputs
 from keras_distill.targets import mask_rows
+from keras_distill.validation import WRONG_TARGETS_MESSAGE
 
 NO_LABELS_MESSAGE = (
     "`alpha < 1` gives the labels a weight, but the data has no labels. To "
@@ -199,7 +199,7 @@ def _select(entry):
 
 def _mask_input(x, rows):
     """Returns zeros for the samples where `rows` is False."""
-    if x is None or not is_float(x) or not are_dense(x):
+    if x is None or not is_float(x) or is_sparse(x):
         # Only floating point numbers can be NaN.
         return x
     return mask_rows(ops.convert_to_tensor(x), rows)

@@ -19,7 +19,7 @@ from keras_distill.validation import shapes_agree
 # The logarithm of the smallest normal float32: a probability that underflowed.
 LOG_SMALLEST = -87.33654
 # A logit, or the logarithm of a probability, that adds nothing to a sum.
-_LOWEST = -1e30
+LOG_ZERO = -1e30
 # Stands for minus infinity, because 0 * inf is NaN.
 _FINITE_INFINITY = 3e38
 
@@ -365,11 +365,6 @@ def flatten_outputs(structure) -> list:
     return [part() for part in keras.tree.flatten(hidden)]
 
 
-def first_tensor(structure):
-    """Returns the first tensor of a structure; optional inputs are `None`."""
-    return next(x for x in keras.tree.flatten(structure) if x is not None)
-
-
 def flatten_like(outputs, structure, name: str) -> list:
     """Returns the parts of a structure in the flat order of the outputs."""
     if not keras.tree.is_nested(outputs) and is_one_output(structure):
@@ -429,7 +424,7 @@ def log_sum_exp_without(logits, classes):
     lowered = ops.scatter_update(
         rows,
         ops.stack([owners, columns], axis=-1),
-        ops.full((ops.shape(columns)[0],), _LOWEST, dtype=rows.dtype),
+        ops.full((ops.shape(columns)[0],), LOG_ZERO, dtype=rows.dtype),
     )
     return ops.logsumexp(ops.reshape(lowered, shape), axis=-1, keepdims=True)
 

@@ -6,6 +6,14 @@ import numbers
 import sys
 
 import numpy as np
+from keras import ops
+
+from keras_distill.backend import is_concrete
+
+WRONG_TARGETS_MESSAGE = (
+    "The soft targets do not hold at the temperature of the distillation loss "
+    "or metric, or are for a different number of classes than the student has"
+)
 
 
 def check_number(
@@ -158,6 +166,15 @@ def check_weight_rows(sample_weight, values) -> None:
             "Expected `sample_weight` with one number for each sample, "
             f"{expected[0]} in all. Received: shape {received}"
         )
+
+
+def require_valid(valid, values):
+    """Raises if targets are not valid. In a compiled function, returns NaN."""
+    if valid is True:
+        return values
+    if is_concrete(valid) and not valid:
+        raise ValueError(f"{WRONG_TARGETS_MESSAGE}.")
+    return ops.where(valid, values, float("nan"))
 
 
 def check_choice(argument: str, value, known) -> None:

@@ -447,7 +447,7 @@ BAD_CALLS = {
                 "soft_targets": logits((12, 3)),
             },
         ),
-        r"`soft_targets` goes with arrays.*elements are",
+        r"`soft_targets` needs arrays.*elements are",
     ),
     "one_class": (
         lambda: distill(student=model(1), teacher=model(1), loss=None, y=None),

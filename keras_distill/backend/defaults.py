@@ -17,11 +17,7 @@ def compile_inference(function, variables):
 
 
 def count_macs(function, inputs) -> int | None:
-    """Counts the MACs of matrix products and convolutions for one example.
-
-    `None` if a loop or branch hides some. Other operations are small beside
-    them.
-    """
+    """Counts the MACs for one example, `None` if a branch or loop hides any."""
     raise NotImplementedError
 
 

@@ -147,6 +147,13 @@ def clear_compile(model) -> None:
 # ---- Data
 
 
+def is_sparse(tensor) -> bool:
+    """Whether a tensor is sparse."""
+    return data_adapter_utils.is_tensorflow_sparse(
+        tensor
+    ) or data_adapter_utils.is_jax_sparse(tensor)
+
+
 def are_dense(arrays) -> bool:
     """Whether no array of a structure is sparse or ragged."""
     return not any(

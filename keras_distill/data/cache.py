@@ -15,9 +15,9 @@ from keras_distill.backend.keras_compat import are_dense
 from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.data.elements import FIT_BATCH_SIZE
 from keras_distill.fingerprints import fingerprint_arrays
+from keras_distill.forward import first_tensor
 from keras_distill.targets import CheckedTargets
 from keras_distill.targets import WithSoftTargets
-from keras_distill.targets import first_tensor
 from keras_distill.validation import check_finite
 
 # The memory that `cache="auto"` may use at its peak: 4 GiB.

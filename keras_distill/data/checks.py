@@ -2,7 +2,6 @@
 
 import numbers
 import typing
-import warnings
 
 import keras
 import numpy as np
@@ -12,74 +11,13 @@ from keras_distill.backend.keras_compat import can_convert_arrays
 from keras_distill.backend.keras_compat import find_loss_argument
 from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_keras_mask
-from keras_distill.forward import ends_in_softmax
-from keras_distill.forward import ends_linearly
-from keras_distill.losses import DistillationLoss
+from keras_distill.compile_checks import SPARSE
+from keras_distill.forward import first_tensor
 from keras_distill.outputs import name_outputs
 from keras_distill.targets import WithSoftTargets
-from keras_distill.targets import first_tensor
 from keras_distill.validation import check_class_ids
 from keras_distill.validation import check_given
 from keras_distill.validation import check_integer
-
-_SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
-_DENSE = ("categorical_crossentropy", "CategoricalCrossentropy")
-_CROSSENTROPIES = (
-    keras.losses.CategoricalCrossentropy,
-    keras.losses.SparseCategoricalCrossentropy,
-)
-
-
-# Where to pass the arguments of other libraries.
-_ARGUMENTS = {
-    "alpha": "`compile(alpha=...)`",
-    "student_loss_weight": "`compile(alpha=...)`, the weight of the teacher",
-    "temperature": "the loss: `compile(distillation_loss=keras_distill.losses."
-    "SoftTargetCrossentropy(temperature=...))`",
-    "student_loss_fn": "`compile(loss=...)`",
-    "student_loss": "`compile(loss=...)`",
-    "distillation_loss_fn": "`compile(distillation_loss=...)`",
-    "distillation_losses": "`compile(distillation_loss=[...])`",
-}
-
-
-def check_unknown_arguments(args: tuple, kwargs: dict) -> None:
-    """Raises a `TypeError` for positional and unknown arguments."""
-    if args:
-        raise TypeError(
-            "Expected keyword arguments, because other libraries have another "
-            "order: `Distiller(student=..., teacher=...)`. "
-            f"Received: {len(args)} positional argument(s)"
-        )
-    for name, value in kwargs.items():
-        place = _ARGUMENTS.get(name)
-        hint = f" Pass it to {place}." if place else ""
-        raise TypeError(
-            f"Unknown argument `{name}`.{hint} Received: {name}={value!r}"
-        )
-
-
-def check_student(student) -> None:
-    """Raises unless it is a model, and warns about a custom step."""
-    if not isinstance(student, keras.Model):
-        raise ValueError(
-            "Expected `student` to be a `keras.Model`. "
-            f"Received: student={student!r}"
-        )
-    if hasattr(type(student), "distillation_loss"):
-        raise ValueError(
-            "Expected `student` to be the model itself: `distiller.student`. "
-            f"Received: student={student!r}"
-        )
-    if any(
-        getattr(type(student), name) is not getattr(keras.Model, name)
-        for name in ("train_step", "compute_loss")
-    ):
-        warnings.warn(
-            "The student has its own `train_step` or `compute_loss`. A "
-            "`Distiller` ignores them and uses those of `keras.Model`.",
-            stacklevel=3,
-        )
 
 
 class Unlabelled(typing.NamedTuple):
@@ -118,7 +56,7 @@ def parse_soft_targets(x, y, soft_targets, objective):
         )
     if not can_convert_arrays(x):
         raise ValueError(
-            "`soft_targets` goes with arrays. In a dataset, the elements are "
+            "`soft_targets` needs arrays. In a dataset, the elements are "
             "`(keras_distill.WithSoftTargets(x, logits), y)`. Received: x of "
             f"type {type(x).__name__}"
         )
@@ -227,47 +165,12 @@ def check_validation(
         )
 
 
-def check_hard_loss(loss, metrics, student) -> None:
-    """Raises for a distillation loss, and warns if a softmax is misplaced."""
-    for output_loss in keras.tree.flatten(loss):
-        if isinstance(output_loss, DistillationLoss):
-            raise ValueError(
-                "`loss` compares with the labels. Pass a loss that compares "
-                "with the teacher as `distillation_loss`. Received: loss="
-                f"{type(output_loss).__name__}"
-            )
-    if _takes_probabilities(loss) and ends_linearly(student):
-        warnings.warn(
-            "The hard loss takes the student's outputs for probabilities, and "
-            "the student ends in a layer without an activation. Pass "
-            "`loss=keras.losses.SparseCategoricalCrossentropy("
-            "from_logits=True)`, or end the student in a softmax.",
-            stacklevel=3,
-        )
-    for metric in keras.tree.flatten(metrics):
-        if getattr(metric, "from_logits", False) and ends_in_softmax(student):
-            warnings.warn(
-                f"The metric {metric.name!r} takes the student's outputs for "
-                "logits, and the student ends in a softmax. Pass "
-                "`from_logits=False` to the metric.",
-                stacklevel=3,
-            )
-
-
-def _takes_probabilities(loss) -> bool:
-    if isinstance(loss, str):
-        return loss in (*_SPARSE, *_DENSE)
-    return isinstance(loss, _CROSSENTROPIES) and not find_loss_argument(
-        loss, "from_logits"
-    )
-
-
 def check_labels(labels, loss, student) -> None:
     """Raises if an array contains class ids that the student does not have."""
     # In a dataset, only the backend can find a wrong label, and not all do.
     outputs = getattr(student, "outputs", None)
     takes_class_ids = (
-        loss in _SPARSE
+        loss in SPARSE
         if isinstance(loss, str)
         else isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
     )
@@ -286,7 +189,7 @@ def check_labels(labels, loss, student) -> None:
     if labels.shape[1:] == tuple(outputs[0].shape[1:]):
         raise ValueError(
             "Expected labels to be class ids for a sparse crossentropy. "
-            "One-hot labels go with `keras.losses.CategoricalCrossentropy`. "
+            "For one-hot labels, use `keras.losses.CategoricalCrossentropy`. "
             f"Received: labels of shape {labels.shape}"
         )
     ignored = find_loss_argument(loss, "ignore_class")
@@ -310,11 +213,7 @@ def ignores_labels(loss) -> bool:
 
 
 def mask_unlabelled(labels, outputs, loss, output_names) -> None:
-    """Masks the outputs of examples without a label, for Keras's metrics.
-
-    Keras's losses skip the labels that are `ignore_class`. Its metrics do not:
-    accuracy would count each of these examples as an error.
-    """
+    """Masks examples without a label: metrics do not know `ignore_class`."""
     names = name_outputs(outputs, output_names)
     for output, output_loss, output_labels in zip(
         keras.tree.flatten(outputs),

@@ -3,12 +3,12 @@ import typing
 import keras
 from keras import ops
 
-from keras_distill.backend import is_concrete
 from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import reduce_weighted_values
 from keras_distill.backend.keras_compat import to_snake_case
 from keras_distill.hyperparameter import Hyperparameter
 from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import LOG_ZERO
 from keras_distill.targets import as_targets
 from keras_distill.targets import count_classes
 from keras_distill.targets import to_logits
@@ -18,22 +18,10 @@ from keras_distill.validation import check_given
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperature
 from keras_distill.validation import check_weight_rows
+from keras_distill.validation import require_valid
 
 # T^2 times the crossentropy of ten million classes is just below 65504.
 _HIGHEST_IN_FLOAT16 = 60
-WRONG_TARGETS_MESSAGE = (
-    "The soft targets do not hold at the temperature of the distillation loss "
-    "or metric, or are for a different number of classes than the student has"
-)
-
-
-def require_valid(valid, values):
-    """Raises if targets are not valid. In a compiled function, returns NaN."""
-    if valid is True:
-        return values
-    if is_concrete(valid) and not valid:
-        raise ValueError(f"{WRONG_TARGETS_MESSAGE}.")
-    return ops.where(valid, values, float("nan"))
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")
@@ -87,7 +75,7 @@ class DistillationLoss(keras.losses.Loss):
     # The logarithm of a probability of exactly 0. A teacher's zero stays zero
     # at every temperature. A student's zero is an underflow, and its loss has
     # to stay finite.
-    teacher_log_zero = -1e30
+    teacher_log_zero = LOG_ZERO
     student_log_zero = LOG_SMALLEST
 
     _temperature: typing.Any = None
@@ -202,15 +190,7 @@ class DistillationLoss(keras.losses.Loss):
         )
 
     def compare_targets(self, targets, student_logits):
-        """Returns the loss of each sample.
-
-        Args:
-            targets: `Targets` with logits.
-            student_logits: Tensor of shape `(batch, ..., classes)`.
-
-        Returns:
-            Tensor of that shape without the axis of the classes.
-        """
+        """Returns the loss of each sample, for `Targets` with logits."""
         return self.compare(targets.all_logits(), student_logits)
 
     def compare(self, teacher_logits, student_logits):
@@ -270,12 +250,7 @@ class SoftTargetLoss(DistillationLoss):
         return temperature**2 * self.compare_distributions(log_p, logits)
 
     def compare_distributions(self, log_p, logits):
-        """Returns the loss of each sample without the factor T^2.
-
-        Args:
-            log_p: The logarithms of the teacher's probabilities.
-            logits: The student's logits, divided by the temperature.
-        """
+        """Returns the loss of logits divided by T, without the factor T^2."""
         raise NotImplementedError
 
     def get_config(self):

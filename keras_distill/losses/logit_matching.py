@@ -7,17 +7,7 @@ from keras_distill.targets import subtract_maximum
 
 
 def logit_matching(teacher_logits, student_logits, axis=-1):
-    """Returns half the mean squared difference of centered logits.
-
-    With the teacher's logits `v`, the student's logits `z` and N classes:
-
-        1/2 sum_i ((z_i - mean z) - (v_i - mean v))^2 / N
-
-    For zero-mean logits, the gradient is `(z - v) / N`. This is the limit of
-    T^2 times the gradient of the soft crossentropy at high temperatures
-    (Hinton, Vinyals and Dean, 2015, section 2.1, equations 3 and 4). The
-    function subtracts both means, because a softmax does not depend on them.
-    """
+    """Returns half the mean squared difference of centered logits."""
     difference = student_logits - teacher_logits
     # The rounding error of the difference (Knuth's TwoSum), which is large if
     # only one model has logits with a large offset.
@@ -39,7 +29,8 @@ class LogitMatching(DistillationLoss):
 
     The gradient with respect to `z` is `(z - v) / N`, centered. The gradient of
     `SoftTargetCrossentropy` approaches it as T grows (Hinton, Vinyals and Dean,
-    2015, section 2.1). All logits count, including very negative ones.
+    2015, section 2.1, equations 3 and 4). All logits count, including very
+    negative ones.
 
     Example:
 

@@ -4,7 +4,6 @@ from keras import ops
 from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import to_snake_case
 from keras_distill.losses import DistillationLoss
-from keras_distill.losses.distillation_loss import require_valid
 from keras_distill.metrics.weights import to_weights
 from keras_distill.targets import as_targets
 from keras_distill.targets import count_classes
@@ -15,6 +14,7 @@ from keras_distill.validation import check_given
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperature
 from keras_distill.validation import check_weight_rows
+from keras_distill.validation import require_valid
 
 
 @keras.saving.register_keras_serializable(package="keras_distill")

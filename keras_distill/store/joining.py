@@ -32,11 +32,7 @@ def list_inputs(examples: pipelines.Examples, batch_size, views, augment, seed):
 def attach(
     reader: StoreReader, dataset, batch_size, compared, augment, first_view: int
 ):
-    """Returns the pipeline of `SoftTargetStore.attach`.
-
-    Only the first `compared` inputs of each batch are compared, or all if it
-    is `None`.
-    """
+    """Returns a pipeline; `compared` inputs of a batch are compared, or all."""
     manifest = reader.manifest
     ranks = [len(described["shape"]) + 1 for described in manifest["inputs"]]
     examples = pipelines.to_examples(dataset, batch_size, ranks, augment)

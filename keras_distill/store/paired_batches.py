@@ -11,11 +11,7 @@ from keras_distill.store.shards import raise_mismatch
 
 
 class PairedBatches(keras.utils.PyDataset):
-    """Batches of a transfer set with soft targets.
-
-    Only the first `compared` inputs of each batch are compared, or all if it
-    is `None`.
-    """
+    """Batches with soft targets; `compared` inputs of each are compared."""
 
     def __init__(self, reader: StoreReader, data, batch_size, compared=None):
         self._batches = _to_py_dataset(data, batch_size)

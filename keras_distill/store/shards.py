@@ -252,11 +252,7 @@ def check_file(path, entry: dict) -> None:
 
 
 def map_shard(folder, number: int, entry, record: np.dtype, verify=True):
-    """Maps the records of a shard into memory; `verify` reads the whole file.
-
-    Raises:
-        StoreError: If the file is not the one that was written.
-    """
+    """Maps the records of a shard into memory; `verify` reads all of it."""
     path = shard_path(folder, number)
     check_file(path, entry)
     problem = "its digest is not the one in the manifest"

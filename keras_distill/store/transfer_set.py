@@ -13,11 +13,7 @@ from keras_distill.validation import check_integer
 
 
 class TransferSet:
-    """Batches of inputs with their fingerprints, view after view.
-
-    The arguments are those of `SoftTargetStore.create`, and the ranks of the
-    teacher's inputs or `None`.
-    """
+    """Batches of inputs with their fingerprints, view after view."""
 
     def __init__(self, dataset, batch_size, views, augment, seed, ranks):
         self.views = check_integer("views", views, low=1)

@@ -13,6 +13,7 @@ from keras_distill.forward import Forward
 from keras_distill.forward import forward_teacher
 from keras_distill.forward import list_outputs
 from keras_distill.targets import LOG_SMALLEST
+from keras_distill.targets import LOG_ZERO
 from keras_distill.targets import count_classes
 from keras_distill.targets import flatten_like
 from keras_distill.targets import is_float
@@ -26,8 +27,6 @@ from keras_distill.validation import check_number
 from keras_distill.validation import shapes_agree
 
 _COMBINATIONS = ("arithmetic", "geometric")
-# The logarithm of a weight of 0.
-_LOG_ZERO = -1e30
 
 
 def add_to_arithmetic_mean(total, logits, weight, temperature=1.0, axis=-1):
@@ -46,10 +45,10 @@ def add_to_arithmetic_mean(total, logits, weight, temperature=1.0, axis=-1):
     `total` is the result for the members so far, or `None` for the first.
     """
     weight = ops.cast(weight, logits.dtype)
-    log_weight = ops.cast(to_logits(weight, _LOG_ZERO), logits.dtype)
+    log_weight = ops.cast(to_logits(weight, LOG_ZERO), logits.dtype)
     # All members may give a class a probability of 0.
     log_probabilities = ops.maximum(
-        log_softmax(logits, temperature, axis), _LOG_ZERO
+        log_softmax(logits, temperature, axis), LOG_ZERO
     )
     weighted = temperature * (log_probabilities + log_weight)
     if total is None:
@@ -71,7 +70,7 @@ def add_to_geometric_mean(total, logits, weight, axis=-1):
     `prod_k softmax(v_k / T)^w_k` (Hinton, Vinyals and Dean, 2015, section 2).
     """
     # The sum of large logits would lose their digits.
-    shifted = ops.maximum(subtract_maximum(logits, axis), _LOG_ZERO)
+    shifted = ops.maximum(subtract_maximum(logits, axis), LOG_ZERO)
     weighted = ops.cast(weight, logits.dtype) * shifted
     return weighted if total is None else total + weighted
 
@@ -175,9 +174,9 @@ class Ensemble(keras.Model):
         self.built = True
 
     def call(self, inputs):
-        return self.compute_logits(inputs)
+        return self._compute_logits(inputs)
 
-    def compute_logits(
+    def _compute_logits(
         self,
         inputs,
         temperature=1.0,
@@ -185,32 +184,9 @@ class Ensemble(keras.Model):
         inspect=None,
         axis=None,
     ):
-        """Returns the logits of the ensemble at a temperature.
-
-        The members run one after another, with `training=False`.
-
-        Args:
-            inputs: Inputs of the members.
-            temperature: Positive number or scalar tensor, the temperature at
-                which the members' probabilities are averaged; or a function
-                from a member's outputs to a list with the temperature of each
-                output. A geometric mean does not depend on it. Defaults to
-                `1.0`.
-            from_logits: Replaces the `from_logits` of the ensemble. Defaults
-                to `None`.
-            inspect: Function `(outputs, axis)` that gets each output that is
-                used as logits. Defaults to `None`.
-            axis: Function from a member's outputs to a list with the requested
-                axis of the classes of each output, `None` if every axis is
-                allowed. Defaults to `None`: the axis of this ensemble.
-
-        Returns:
-            Logits `v`, in the structure of a member's outputs. The mean is
-            `softmax(v / temperature)`.
-
-        Raises:
-            ValueError: If the ensemble has a different axis than requested.
-        """
+        """Returns the logits of the mean of all members at a temperature."""
+        # `temperature` and `axis` may be functions from the outputs of a member
+        # to a list with an entry for each output.
         if from_logits is None:
             from_logits = self.from_logits
         if axis is None:
@@ -336,10 +312,10 @@ class Ensemble(keras.Model):
 
 
 def call_model(model, inputs, **arguments) -> Forward:
-    """Runs a model, a function, or `compute_logits` of an ensemble, once."""
+    """Runs a model, a function, or an ensemble, once."""
     if not isinstance(model, Ensemble):
         return forward_teacher(model, inputs)
-    outputs = model.compute_logits(inputs, **arguments)
+    outputs = model._compute_logits(inputs, **arguments)
     logits = tuple(keras.tree.flatten(outputs))
     return Forward(outputs, logits, {}, tuple(map(get_keras_mask, logits)))
 

@@ -220,9 +220,9 @@ class Supervision:
         if self.averages and objective.built:
             # A callback may have changed a temperature.
             objective.ensemble_temperatures()
-            self.check_metrics(objective)
+            self.check_metric_temperatures(objective)
 
-    def check_metrics(self, objective) -> None:
+    def check_metric_temperatures(self, objective) -> None:
         """Raises if a metric needs another temperature than the ensemble."""
         if not self.averages:
             return

@@ -137,7 +137,7 @@ def test_random_weights_are_the_same_for_all_members_and_outputs(data):
         }
 
     ensemble = keras_distill.Ensemble([member(1), member(-1)], weights=weigh)
-    logits = ensemble.compute_logits(x)
+    logits = ensemble(x)
     assert len(calls) == 1
     share = np.random.default_rng(1).uniform()
     mean = share * softmax(x[:, :3], -1) + (1 - share) * softmax(-x[:, :3], -1)
