@@ -44,7 +44,8 @@ def raise_mismatch(number: int):
     raise StoreError(
         f"Example {number} (the first is 0) is not the example that was "
         "labelled. Attach the dataset in the same order as in `create`, and "
-        "shuffle it afterwards. Random augmentation has to be in `augment`."
+        "shuffle it afterwards. Random augmentation has to be in `augment`, "
+        "and to depend on the seed that `augment` gets and on nothing else."
     )
 
 
