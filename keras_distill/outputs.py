@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_distill.forward import list_outputs
+
 
 def name_outputs(outputs, output_names=None) -> list:
     """Returns a name for each output, in flat order."""
@@ -16,7 +18,7 @@ def name_outputs(outputs, output_names=None) -> list:
 
 def find_output_names(model):
     """Returns the names of the outputs of a model, or `None` if unknown."""
-    if not getattr(model, "outputs", None):
+    if not list_outputs(model):
         return None
     # `outputs` is flat. `output` has the structure, where a model has it.
     structure = getattr(model, "output", model.outputs)

@@ -329,7 +329,18 @@ class DistillationStep(TrainedModel):
         class_weight=None,
         return_dict=False,
     ):
-        """Takes one training step. The arguments are those of `keras.Model`."""
+        """Takes one training step, as `keras.Model.train_on_batch` does.
+
+        Args:
+            x: As in `keras.Model.train_on_batch`, or `WithSoftTargets`.
+            y: As in `keras.Model.train_on_batch`.
+            sample_weight: As in `keras.Model.train_on_batch`.
+            class_weight: As in `keras.Model.train_on_batch`.
+            return_dict: As in `keras.Model.train_on_batch`.
+
+        Returns:
+            The logs, as a list or dict.
+        """
         self._supervision.cache.in_use = False
         if y is not None and lacks_compiled_metrics(self):
             self.train_function = None
@@ -340,7 +351,17 @@ class DistillationStep(TrainedModel):
         return logs
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Evaluates one batch. The arguments are those of `keras.Model`."""
+        """Evaluates one batch, as `keras.Model.test_on_batch` does.
+
+        Args:
+            x: As in `keras.Model.test_on_batch`, or `WithSoftTargets`.
+            y: As in `keras.Model.test_on_batch`.
+            sample_weight: As in `keras.Model.test_on_batch`.
+            return_dict: As in `keras.Model.test_on_batch`.
+
+        Returns:
+            The logs, as a list or dict.
+        """
         if y is not None and lacks_compiled_metrics(self):
             self.test_function = None
         logs = super().test_on_batch(x, y, sample_weight, return_dict)

@@ -139,6 +139,17 @@ class OutputTargets(typing.NamedTuple):
 class EnsembleTargets(typing.NamedTuple):
     """Logits of a mean of probabilities, which hold at one temperature only.
 
+    Example:
+
+    ```python
+    targets = keras_distill.EnsembleTargets(
+        logits=teacher_logits,
+        temperatures=np.full((len(teacher_logits), 1), 4.0, "float32"),
+    )
+    loss = keras_distill.losses.SoftTargetCrossentropy(temperature=4.0)
+    print(loss(targets, student.predict(x)))
+    ```
+
     Args:
         logits: Float tensor of shape `(batch, ..., classes)`.
         temperatures: Float tensor of shape `(batch, 1)`: the temperature.

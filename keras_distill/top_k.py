@@ -62,7 +62,10 @@ def top_k_targets(logits, k, temperatures=(1.0, 4.0), dtype="float32"):
     shifted = logits - ops.max(logits, axis=-1, keepdims=True)
     kept, classes = ops.top_k(shifted, k, sorted=True)
     if dtype == "float16":
-        kept = ops.cast(round_to_half(kept), wide)
+        # The lowest number of half precision stands for all lower ones. It
+        # means a probability of 0 at every temperature up to 600.
+        kept = ops.cast(ops.maximum(kept, -65504.0), "float16")
+        kept = ops.cast(kept, wide)
     rest = ops.concatenate(
         [
             log_sum_exp_without(shifted / temperature, classes)
@@ -77,12 +80,3 @@ def top_k_targets(logits, k, temperatures=(1.0, 4.0), dtype="float32"):
         ops.zeros_like(rest) + np.array(temperatures, wide),
         ops.full_like(classes[..., 0], num_classes),
     )
-
-
-def round_to_half(shifted):
-    """Rounds logits, less the largest one, to half precision.
-
-    The lowest number of half precision stands for all lower ones. It means a
-    probability of 0 at every temperature up to 600.
-    """
-    return ops.cast(ops.maximum(shifted, -65504.0), "float16")

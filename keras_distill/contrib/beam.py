@@ -110,8 +110,12 @@ class WriteToSoftTargetStore(beam.PTransform):
         self._batch_size = check_integer("batch_size", batch_size, low=1)
         self._path = _check_path(path)
         storage = encoder.Storage(
-            *(top_k, dtype, temperatures, from_logits, examples_per_shard),
-            teacher_id,
+            top_k=top_k,
+            dtype=dtype,
+            temperatures=temperatures,
+            from_logits=from_logits,
+            examples_per_shard=examples_per_shard,
+            teacher_id=teacher_id,
         )
         self._encode_batch = _EncodeBatch(
             _check_teacher(teacher), storage.check(), self._batch_size

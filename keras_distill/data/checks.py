@@ -13,6 +13,7 @@ from keras_distill.backend.keras_compat import get_keras_mask
 from keras_distill.backend.keras_compat import set_keras_mask
 from keras_distill.compile_checks import SPARSE
 from keras_distill.forward import first_tensor
+from keras_distill.forward import list_outputs
 from keras_distill.outputs import name_outputs
 from keras_distill.targets import WithSoftTargets
 from keras_distill.validation import check_class_ids
@@ -79,7 +80,7 @@ def check_fit(batch_size, class_weight, sample_weight, student) -> None:
             "Expected `class_weight` to be a dict from class ids to numbers. "
             f"Received: class_weight={class_weight!r}"
         )
-    outputs: typing.Any = getattr(student, "outputs", None) or ()
+    outputs = list_outputs(student)
     shape: tuple[int, ...] = tuple(getattr(sample_weight, "shape", ()))
     if (
         len(outputs) == 1
@@ -168,7 +169,7 @@ def check_validation(
 def check_labels(labels, loss, student) -> None:
     """Raises if an array contains class ids that the student does not have."""
     # In a dataset, only the backend can find a wrong label, and not all do.
-    outputs = getattr(student, "outputs", None)
+    outputs = list_outputs(student)
     takes_class_ids = (
         loss in SPARSE
         if isinstance(loss, str)
@@ -178,8 +179,7 @@ def check_labels(labels, loss, student) -> None:
         not takes_class_ids
         or labels is None
         or keras.tree.is_nested(labels)
-        or outputs is None
-        or len(outputs) > 1
+        or len(outputs) != 1
     ):
         return
     classes = outputs[0].shape[find_loss_argument(loss, "axis", -1)]

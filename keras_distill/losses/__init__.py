@@ -16,7 +16,7 @@ __all__ = [
     "get",
 ]
 
-_BY_NAME = {
+BY_NAME = {
     "soft_target_crossentropy": SoftTargetCrossentropy,
     "soft_target_kl_divergence": SoftTargetKLDivergence,
     "logit_matching": LogitMatching,
@@ -47,7 +47,7 @@ def get(identifier):
     return retrieve(
         identifier,
         DistillationLoss,
-        _BY_NAME,
+        BY_NAME,
         argument="distillation_loss",
         hint=(
             "Expected `distillation_loss` to be a "

@@ -236,14 +236,10 @@ class SoftTargetLoss(DistillationLoss):
         )
         self.temperature = temperature
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if "compare" in vars(cls):
-            # A comparison of logits has no use for other targets.
-            compare_targets = DistillationLoss.compare_targets
-            setattr(cls, "compare_targets", compare_targets)  # noqa: B010
-
     def compare_targets(self, targets, student_logits):
+        if type(self).compare is not DistillationLoss.compare:
+            # A subclass compares the logits of all classes.
+            return super().compare_targets(targets, student_logits)
         temperature = self._temperature
         log_p = targets.log_probabilities(temperature, self.axis)
         logits = targets.project(student_logits, temperature, self.axis)

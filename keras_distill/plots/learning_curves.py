@@ -1,13 +1,9 @@
 import itertools
 
+from keras_distill.losses import BY_NAME
 from keras_distill.plots import style
 from keras_distill.validation import check_integer
 
-_LOSSES = (
-    "soft_target_crossentropy",
-    "soft_target_kl_divergence",
-    "logit_matching",
-)
 _NOT_LOSSES = ("temperature", "alpha", "learning_rate")
 
 
@@ -143,4 +139,4 @@ def _rank(name: str) -> int:
 def _is_loss(name: str) -> bool:
     if name.startswith("val_") or name.endswith(_NOT_LOSSES):
         return False
-    return name.endswith("loss") or any(part in name for part in _LOSSES)
+    return name.endswith("loss") or any(part in name for part in BY_NAME)

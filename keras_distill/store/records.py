@@ -40,7 +40,10 @@ class RecordFormat(typing.NamedTuple):
         """Returns the format for a batch of arrays or `TopKTargets`."""
         numbers = itertools.count()
         structure = map_outputs(lambda _: next(numbers), outputs)
-        shapes = list(map(_find_shape, flatten_outputs(outputs)))
+        shapes = [
+            _find_shape(output, storage.top_k)
+            for output in flatten_outputs(outputs)
+        ]
         top_k, dtype, temperatures, *_ = storage
         config = [structure, shapes, dtype, top_k, temperatures]
         # Tuples become lists, as in the manifest.
@@ -115,16 +118,15 @@ class RecordFormat(typing.NamedTuple):
         return EnsembleTargets(logits, np.broadcast_to(temperatures, shape))
 
 
-def _find_shape(output):
+def _find_shape(output, top_k):
     """Returns the shape of an output with all classes, without the batch."""
-    is_top_k = isinstance(output, TopKTargets)
-    shape = np.shape(output.logits if is_top_k else output)
+    shape = np.shape(output.logits if top_k else output)
     if len(shape) < 2 or not shape[-1]:
         raise ValueError(
             "Expected the teacher's outputs to be of shape (batch, ..., "
             f"classes). Received: shape {shape}"
         )
-    classes = output.num_classes.flat[0] if is_top_k else shape[-1]
+    classes = output.num_classes.flat[0] if top_k else shape[-1]
     return (*shape[1:-1], int(classes))
 
 

@@ -154,8 +154,12 @@ class SoftTargetStore:
         """
         folder = _check_path(path)
         storage = Storage(
-            *(top_k, dtype, temperatures, from_logits, examples_per_shard),
-            teacher_id,
+            top_k=top_k,
+            dtype=dtype,
+            temperatures=temperatures,
+            from_logits=from_logits,
+            examples_per_shard=examples_per_shard,
+            teacher_id=teacher_id,
         )
         encoder = TargetEncoder(teacher, storage.check())
         ranks = encoder.teacher.input_ranks()
@@ -275,6 +279,12 @@ class SoftTargetStore:
 
     def info(self):
         """Returns the properties of the store as a dict.
+
+        Example:
+
+        ```python
+        print(keras_distill.SoftTargetStore("soft_targets").info()["examples"])
+        ```
 
         Returns:
             Dict with `path`, `examples`, `views`, `shapes` (of each output),
