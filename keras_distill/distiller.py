@@ -299,8 +299,8 @@ class Distiller(DistillationStep):
             validation_batch_size: As in `keras.Model.fit`.
             validation_freq: As in `keras.Model.fit`.
             cache: Whether the teacher runs once, before the first epoch, and
-                the soft targets stay in memory. Every epoch then costs the same
-                as training the student alone. `"auto"` (the default) does so
+                the soft targets stay in memory. Every epoch then costs little
+                more than training the student alone. `"auto"` (the default) does so
                 where the result is the same: for arrays, a teacher that is a
                 Keras model (or an `Ensemble` of Keras models), repeats its
                 outputs and shares no trainable weights with the student, soft

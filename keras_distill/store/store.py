@@ -29,7 +29,7 @@ class SoftTargetStore:
     `create` runs a teacher over a transfer set of any size and writes its
     logits, in constant memory. `attach` joins them to the transfer set, as a
     dataset for `Distiller.fit`. The training then needs no teacher, and an
-    epoch costs the same as training the student alone.
+    epoch costs little more than training the student alone.
 
     Each record has a fingerprint of its input, and `attach` compares it. Pass
     the transfer set in the same order as to `create`, and shuffle it after
