@@ -300,12 +300,12 @@ class Distiller(DistillationStep):
             validation_freq: As in `keras.Model.fit`.
             cache: Whether the teacher runs once, before the first epoch, and
                 the soft targets stay in memory. Every epoch then costs little
-                more than training the student alone. `"auto"` (the default) does so
-                where the result is the same: for arrays, a teacher that is a
-                Keras model (or an `Ensemble` of Keras models), repeats its
-                outputs and shares no trainable weights with the student, soft
-                targets of at most 1 GiB, which need 4 GiB at the peak, no
-                `steps_per_epoch`, and training on one device. `True` always
+                more than training the student alone. `"auto"` (the default)
+                does so if all of these hold: `x` is arrays; the teacher is a
+                Keras model, or an `Ensemble` of Keras models; it repeats its
+                outputs; it shares no trainable weights with the student; the
+                soft targets need at most 1 GiB (4 GiB at the peak);
+                `steps_per_epoch` is `None`; one device trains. `True` always
                 caches arrays (in one process). `False` calls the teacher in
                 each training step. Use it if a callback changes the teacher's
                 weights. Another `fit` with the same arrays and the same Keras
