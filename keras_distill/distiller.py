@@ -109,9 +109,15 @@ class Distiller(DistillationStep):
     @teacher.setter
     def teacher(self, teacher):
         self._supervision.replace_teacher(teacher)
+        jit_compile = self.jit_compile if self.compiled else None
         if self.compiled:
             self._configure_steps()
-        # The compiled steps contain the former teacher.
+            if (
+                jit_compile == self.jit_compile
+                and not self.depends_on_teacher()
+            ):
+                return
+        self._supervision.is_in_steps = False
         self.test_function = None
         if self.train_function is not None:
             self.make_train_function(force=True)

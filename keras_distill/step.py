@@ -311,6 +311,11 @@ class DistillationStep(TrainedModel):
             logs.pop("loss", None)
         return result
 
+    def depends_on_teacher(self) -> bool:
+        """Whether a compiled step contains the teacher, or its variables."""
+        # TensorFlow keeps the memory of each step that it compiled.
+        return self._supervision.is_in_steps or call_stateless_step is not None
+
     def list_step_variables(self):
         """Lists the variables that a step reads and Keras does not pass in."""
         own = {id(variable) for variable in self.variables}

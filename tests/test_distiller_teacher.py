@@ -591,3 +591,26 @@ def test_teacher_can_be_exchanged(data, make_model):
         np.testing.assert_allclose(
             logs["soft_loss"], expected.mean(), rtol=1e-5
         )
+
+
+@pytest.mark.compiled
+def test_a_new_teacher_of_cached_fits(data, make_model):
+    """On TensorFlow, it needs no new step, whose memory would be kept."""
+    x, _ = data
+    student = make_model(seed=1)
+    z = student.predict(x, verbose=0)
+    distiller = keras_distill.Distiller(student=student, teacher=make_model())
+    distiller.compile(keras.optimizers.SGD(0.0))
+    distiller.fit(x, verbose=0)
+    steps = {id(distiller.train_function): distiller.train_function}
+    for seed, cache in ((5, True), (6, True), (7, False), (8, False)):
+        distiller.teacher = make_model(seed=seed)
+        history = distiller.fit(x, verbose=0, cache=cache).history
+        v = make_model(seed=seed).predict(x, verbose=0)
+        expected = reference.crossentropy(v, z, 4.0).mean()
+        np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
+        step = distiller.train_function
+        steps[id(step)] = step
+    if keras.backend.backend() == "tensorflow":
+        # The last teacher replaced one that a step contained.
+        assert len(steps) == 2

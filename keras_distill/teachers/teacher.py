@@ -176,6 +176,8 @@ class Supervision:
     def __init__(self, student, teacher):
         self._student = student
         self.cache = TargetCache()
+        # Whether a compiled step may contain the teacher.
+        self.is_in_steps = False
         self.replace_teacher(teacher)
 
     def replace_teacher(self, teacher) -> None:
@@ -211,6 +213,7 @@ class Supervision:
             return WithSoftTargets(x.inputs, targets)
         if self.teacher is None:
             return x
+        self.is_in_steps = True
         targets = self.teacher.compute_targets(x, objective, check)
         return WithSoftTargets(x, targets)
 
