@@ -109,14 +109,9 @@ class Distiller(DistillationStep):
     @teacher.setter
     def teacher(self, teacher):
         self._supervision.replace_teacher(teacher)
-        jit_compile = self.jit_compile if self.compiled else None
-        if self.compiled:
-            self._configure_steps()
-            if (
-                jit_compile == self.jit_compile
-                and not self.depends_on_teacher()
-            ):
-                return
+        if self.compiled and not self._configure_steps():
+            # TensorFlow keeps the memory of every step that it compiled.
+            return
         self._supervision.is_in_steps = False
         self.test_function = None
         if self.train_function is not None:

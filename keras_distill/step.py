@@ -58,7 +58,8 @@ class DistillationStep(TrainedModel):
     _check: StepCheck
     _ignores_labels: bool
 
-    # Set by Keras: the compiled steps.
+    # Set by Keras: whether to use XLA, and the compiled steps.
+    jit_compile: typing.Any
     train_function: typing.Any
     test_function: typing.Any
 
@@ -311,11 +312,6 @@ class DistillationStep(TrainedModel):
             logs.pop("loss", None)
         return result
 
-    def depends_on_teacher(self) -> bool:
-        """Whether a compiled step contains the teacher, or its variables."""
-        # TensorFlow keeps the memory of each step that it compiled.
-        return self._supervision.is_in_steps or call_stateless_step is not None
-
     def list_step_variables(self):
         """Lists the variables that a step reads and Keras does not pass in."""
         own = {id(variable) for variable in self.variables}
@@ -388,9 +384,10 @@ class DistillationStep(TrainedModel):
             student.build(input_shape)
         self.built = True
 
-    def _configure_steps(self):
-        """Adapts `compile` to the present teacher."""
+    def _configure_steps(self) -> bool:
+        """Adapts steps to the present teacher. Returns whether they change."""
         teacher = self._supervision.teacher
+        former = self.jit_compile, self._check.inspected
         if self._jit_is_auto:
             # Keras asks only the layers that it tracks.
             models = [teacher.model] if teacher and teacher.model else []
@@ -401,6 +398,12 @@ class DistillationStep(TrainedModel):
             self._check.inspected.add("student")
         if teacher is None or not teacher.ends_linearly():
             self._check.inspected.add("teacher")
+        # On JAX, the variables of the teacher are inputs of every step.
+        uses_teacher = self._supervision.is_in_steps or call_stateless_step
+        return bool(uses_teacher) or former != (
+            self.jit_compile,
+            self._check.inspected,
+        )
 
     def is_ready_for_steps(self):
         teacher = self._supervision.teacher

@@ -614,3 +614,19 @@ def test_a_new_teacher_of_cached_fits(data, make_model):
     if keras.backend.backend() == "tensorflow":
         # The last teacher replaced one that a step contained.
         assert len(steps) == 2
+
+
+@pytest.mark.compiled
+def test_soft_targets_are_inspected_without_the_teacher(data, make_model):
+    """A step for a teacher that returns logits does not inspect them."""
+    x, _ = data
+    teacher = make_model(seed=5)
+    distiller = keras_distill.Distiller(student=make_model(), teacher=teacher)
+    distiller.compile("sgd")
+    logits = teacher.predict(x, verbose=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*look like probabilities")
+        distiller.fit(x, soft_targets=logits, verbose=0)
+    distiller.teacher = None
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        distiller.fit(x, soft_targets=softmax(logits, -1), verbose=0)
