@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_distill.targets import is_float
 from keras_distill.validation import check_integer
 from keras_distill.validation import check_temperature
 
@@ -57,8 +58,8 @@ class TemperatureSoftmax(keras.layers.Softmax):
         Probabilities, in the shape of `inputs`.
 
     Raises:
-        ValueError: If a temperature is not between 1e-3 and 1e4, or `axis` is
-            not an integer.
+        ValueError: If a temperature is not between 1e-3 and 1e4, `axis` is
+            not an integer, or the inputs are integers.
     """
 
     def __init__(
@@ -83,6 +84,11 @@ class TemperatureSoftmax(keras.layers.Softmax):
         return self._serving_temperature
 
     def call(self, inputs, mask=None, training=None):
+        if not is_float(inputs):
+            raise ValueError(
+                "Expected floating point logits. Received: inputs of dtype "
+                f"{keras.backend.standardize_dtype(inputs.dtype)}"
+            )
         temperature = (
             self._temperature if training else self._serving_temperature
         )

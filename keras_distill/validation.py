@@ -157,7 +157,7 @@ def check_verbose(verbose) -> int:
 
 def check_weight_rows(sample_weight, values) -> None:
     """Raises a `ValueError` if there is no weight for each value."""
-    received = tuple(getattr(sample_weight, "shape", np.shape(sample_weight)))
+    received = tuple(np.shape(sample_weight))
     expected = tuple(values.shape)
     if received[:1] not in ((), (1,), (None,), expected[:1]) or (
         len(received) > len(expected) and received[-1] != 1

@@ -45,6 +45,10 @@ def compare(**kwargs):
 
 
 CALLS = {
+    "softmax_of_integers": (
+        lambda: keras_distill.TemperatureSoftmax(2.0)(np.ones((2, 3), int)),
+        "floating point logits.*dtype int",
+    ),
     "fit_none": (lambda: fit(None), "`x` to be given"),
     "fit_dict": (lambda: fit({}), "at least one example in `x`.*{}"),
     "fit_list": (lambda: fit([]), r"at least one example in `x`.*\[\]"),

@@ -29,11 +29,11 @@ def arrays_to_tuple(arrays) -> tuple:
             "Expected data: arrays, a dataset, a `keras.utils.PyDataset` or a "
             f"generator. Received: {arrays!r}"
         )
-    counts = {
+    counts = dict.fromkeys(
         array.shape[:1]
         for array in keras.tree.flatten(arrays)
         if array is not None
-    }
+    )
     if len(counts) > 1 or () in counts:
         raise ValueError(
             "Expected arrays with the same number of examples. Received: "

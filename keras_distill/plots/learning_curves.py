@@ -1,5 +1,7 @@
 import itertools
 
+import keras
+
 from keras_distill.losses import BY_NAME
 from keras_distill.plots import style
 from keras_distill.validation import check_integer
@@ -78,14 +80,11 @@ def learning_curves(history, quantities=None, validation_freq=None, ax=None):
 def _list_runs(history) -> dict:
     """Maps the name of each run to its logs and its epochs, from 1."""
     runs = getattr(history, "history", history)
-    logs = (
-        [getattr(run, "history", run) for run in runs.values()]
-        if isinstance(runs, dict)
-        else []
-    )
+    kinds = (dict, list, tuple, keras.callbacks.History)
     if (
-        not all(isinstance(run, (dict, list, tuple)) for run in logs)
-        or not logs
+        not isinstance(runs, dict)
+        or not runs
+        or not all(isinstance(run, kinds) for run in runs.values())
     ):
         raise ValueError(
             "Expected `history` to be a `keras.callbacks.History`, its dict "

@@ -29,6 +29,8 @@ from keras_distill import plots
 X = np.random.default_rng(0).normal(size=(12, 6)).astype("float32")
 Y = np.arange(12) % 3
 LOGITS = X[:, :3]
+# It is removed when the process ends.
+_FOLDER = tempfile.TemporaryDirectory(prefix="keras_distill_fuzz_")
 
 
 class Call(typing.NamedTuple):
@@ -73,9 +75,8 @@ def _create(**arguments):
 
 @functools.cache
 def _store():
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="keras_distill_fuzz_"))
     return keras_distill.SoftTargetStore.create(
-        folder / "store", _model(1), X, verbose=0
+        f"{_FOLDER.name}/store", _model(1), X, verbose=0
     )
 
 
@@ -279,7 +280,7 @@ CALLS = {
     ),
 }
 
-# Arguments that are only passed on, to Keras or to the operating system.
+# Arguments that are passed on: to Keras, to Matplotlib or to the file system.
 PASSED_ON = {
     "self",
     *("name", "dtype", "reduction", "filepath", "path", "format", "callbacks"),
@@ -287,7 +288,7 @@ PASSED_ON = {
     *("Distiller.fit.verbose", "Distiller.evaluate.verbose"),
     "Distiller.evaluate.sample_weight",
     *("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"),
-    *("run_eagerly", "steps_per_execution", "jit_compile", "kwargs", "ax"),
+    *("run_eagerly", "steps_per_execution", "jit_compile", "kwargs"),
     *("auto_scale_loss", "epochs", "initial_epoch", "shuffle", "return_dict"),
     *("steps", "steps_per_epoch", "validation_steps", "validation_data"),
     *("validation_batch_size", "validation_freq", "validation_split"),

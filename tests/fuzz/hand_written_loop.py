@@ -96,31 +96,33 @@ class Trainer:
 
     def fit(self, batches, alpha, temperature):
         """Trains one epoch, and returns the mean losses."""
-        sums, count = np.zeros(3), 0
-        for x, y, teachers, weight in batches:
+
+        def step(*batch):
             with tf.GradientTape() as tape:
-                losses = self.losses(
-                    x, y, teachers, weight, alpha, temperature, True
-                )
+                losses = self.losses(*batch, alpha, temperature, True)
                 loss = tf.cast(losses[0], tf.float32)
             variables = self.student.trainable_variables
             gradients = tape.gradient(loss, variables)
             self.optimizer.apply_gradients(
                 zip(gradients, variables, strict=True)
             )
-            size = len(keras.tree.flatten(x)[0])
-            sums += size * np.array(losses)
-            count += size
-        return sums / count
+            return losses
+
+        return _average(step, batches)
 
     def evaluate(self, batches, alpha, temperature):
         """Returns the mean losses."""
-        sums, count = np.zeros(3), 0
-        for x, y, teachers, weight in batches:
-            losses = self.losses(
-                x, y, teachers, weight, alpha, temperature, False
-            )
-            size = len(keras.tree.flatten(x)[0])
-            sums += size * np.array(losses)
-            count += size
-        return sums / count
+        return _average(
+            lambda *batch: self.losses(*batch, alpha, temperature, False),
+            batches,
+        )
+
+
+def _average(step, batches):
+    """Returns the mean losses of the samples in all batches."""
+    sums, count = np.zeros(3), 0
+    for x, *rest in batches:
+        size = len(keras.tree.flatten(x)[0])
+        sums += size * np.array(step(x, *rest))
+        count += size
+    return sums / count

@@ -24,6 +24,8 @@ from keras_distill import SoftTargetStore
 from keras_distill.store import shards
 
 X = np.random.default_rng(0).normal(size=(23, 6)).astype("float32")
+# It is removed when the process ends.
+_FOLDER = tempfile.TemporaryDirectory(prefix="keras_distill_fuzz_")
 _SECONDS = 20
 # A manifest that makes a process allocate more than this is a failure.
 _BYTES = 2**29
@@ -67,7 +69,7 @@ def _create(folder, kind, **kwargs):
 @functools.cache
 def _original(kind, is_complete):
     """Returns the folder of an undamaged store, and its soft targets."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="keras_distill_fuzz_"))
+    folder = pathlib.Path(_FOLDER.name) / f"{kind}-{is_complete}"
     targets = _read(_create(folder / "complete", kind))
     if is_complete:
         return folder / "complete", targets
