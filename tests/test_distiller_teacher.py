@@ -595,7 +595,7 @@ def test_teacher_can_be_exchanged(data, make_model):
 
 @pytest.mark.compiled
 def test_a_new_teacher_of_cached_fits(data, make_model):
-    """On TensorFlow, it needs no new step, whose memory would be kept."""
+    """No new step on TensorFlow, which keeps old steps in memory."""
     x, _ = data
     student = make_model(seed=1)
     z = student.predict(x, verbose=0)

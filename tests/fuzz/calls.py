@@ -331,7 +331,7 @@ VALUES = {
 
 
 def _is_number(value, low, high):
-    # A NumPy scalar is a number, too.
+    # A NumPy scalar is also a number.
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     return (

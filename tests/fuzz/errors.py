@@ -11,8 +11,8 @@ _OURS, _KERAS = (
     pathlib.Path(package.__file__).parent for package in (keras_distill, keras)
 )
 
-# Where others check a value: whether it is a tensor, an image, or has as many
-# examples as the rest.
+# Other code that checks a value: whether it is a tensor or an image, and whether
+# all arrays have the same number of examples.
 _ELSEWHERE = {
     *("constant_op.py", "core.py", "tensor_util.py", "numpy_compat.py"),
     *("matplotlib", "data_adapters"),

@@ -9,7 +9,7 @@ FEATURES, CHANNELS, STEPS, TOKENS = 6, 2, 5, 9
 KINDS = ("dense", "shared", "convolutional", "recurrent", "tokens", "images")
 
 
-class Plan(typing.NamedTuple):
+class Architecture(typing.NamedTuple):
     """What determines a model except for its weights."""
 
     kind: str
@@ -27,9 +27,9 @@ class Plan(typing.NamedTuple):
     softmax: str | None
 
 
-def draw_plan(rng, kind, classes, positions, softmax) -> Plan:
-    """Returns a plan of a kind, with random details."""
-    return Plan(
+def draw_architecture(rng, kind, classes, positions, softmax) -> Architecture:
+    """Returns an architecture of a kind, with random details."""
+    return Architecture(
         kind=kind,
         classes=classes,
         positions=positions,
@@ -43,52 +43,58 @@ def draw_plan(rng, kind, classes, positions, softmax) -> Plan:
     )
 
 
-def build(plan: Plan, seed: int) -> keras.Model:
-    """Returns the model of a plan. The seed determines the weights."""
+def build(architecture: Architecture, seed: int) -> keras.Model:
+    """Returns the model of a architecture. The seed determines the weights."""
     layers = keras.layers
     keras.utils.set_random_seed(seed)
     l2 = keras.regularizers.L2
     dense = {
-        "activation": plan.activation,
-        "kernel_regularizer": l2(plan.l2) if plan.l2 else None,
-        "activity_regularizer": l2(plan.activity_l2)
-        if plan.activity_l2
+        "activation": architecture.activation,
+        "kernel_regularizer": l2(architecture.l2) if architecture.l2 else None,
+        "activity_regularizer": l2(architecture.activity_l2)
+        if architecture.activity_l2
         else None,
     }
-    if plan.kind == "shared":
+    if architecture.kind == "shared":
         inputs = [keras.Input((FEATURES,), name=name) for name in "ab"]
-        layer = layers.Dense(plan.units, **dense)
+        layer = layers.Dense(architecture.units, **dense)
         x = layers.Concatenate()([layer(tensor) for tensor in inputs])
-    elif plan.kind == "dense":
+    elif architecture.kind == "dense":
         inputs = keras.Input((FEATURES,))
-        x = layers.Dense(plan.units, **dense)(inputs)
-    elif plan.kind == "convolutional":
+        x = layers.Dense(architecture.units, **dense)(inputs)
+    elif architecture.kind == "convolutional":
         inputs = keras.Input((STEPS, CHANNELS))
-        x = layers.Conv1D(plan.units, 3, padding="same", **dense)(inputs)
-        x = x if plan.positions else layers.Flatten()(x)
-    elif plan.kind == "images":
+        x = layers.Conv1D(architecture.units, 3, padding="same", **dense)(
+            inputs
+        )
+        x = x if architecture.positions else layers.Flatten()(x)
+    elif architecture.kind == "images":
         inputs = keras.Input((STEPS, STEPS, CHANNELS))
-        x = layers.Conv2D(plan.units, 3, **dense)(inputs)
+        x = layers.Conv2D(architecture.units, 3, **dense)(inputs)
         x = layers.GlobalAveragePooling2D()(x)
-    elif plan.kind == "recurrent":
+    elif architecture.kind == "recurrent":
         inputs = keras.Input((STEPS, CHANNELS))
-        x = layers.GRU(plan.units, return_sequences=plan.positions)(inputs)
+        x = layers.GRU(
+            architecture.units, return_sequences=architecture.positions
+        )(inputs)
     else:
         inputs = keras.Input((STEPS,), dtype="int32")
-        x = layers.Embedding(TOKENS, plan.units, mask_zero=True)(inputs)
-        x = layers.LSTM(plan.units, return_sequences=plan.positions)(x)
-    if plan.normalization == "batch":
+        x = layers.Embedding(TOKENS, architecture.units, mask_zero=True)(inputs)
+        x = layers.LSTM(
+            architecture.units, return_sequences=architecture.positions
+        )(x)
+    if architecture.normalization == "batch":
         x = layers.BatchNormalization(momentum=0.8)(x)
-    elif plan.normalization == "layer":
+    elif architecture.normalization == "layer":
         x = layers.LayerNormalization()(x)
-    if plan.dropout:
-        x = layers.Dropout(plan.dropout, seed=seed)(x)
+    if architecture.dropout:
+        x = layers.Dropout(architecture.dropout, seed=seed)(x)
     outputs = {}
-    for number, classes in enumerate(plan.classes):
+    for number, classes in enumerate(architecture.classes):
         name = f"out{number}"
-        if plan.softmax == "activation":
+        if architecture.softmax == "activation":
             output = layers.Dense(classes, activation="softmax", name=name)(x)
-        elif plan.softmax == "layer":
+        elif architecture.softmax == "layer":
             output = layers.Softmax(name=name)(layers.Dense(classes)(x))
         else:
             output = layers.Dense(classes, name=name)(x)
@@ -104,9 +110,9 @@ def build(plan: Plan, seed: int) -> keras.Model:
     return model
 
 
-def draw_inputs(rng, plan: Plan, count: int):
-    """Returns inputs of a plan's models."""
-    if plan.kind == "tokens":
+def draw_inputs(rng, architecture: Architecture, count: int):
+    """Returns inputs for the models of an architecture."""
+    if architecture.kind == "tokens":
         tokens = rng.integers(1, TOKENS, (count, STEPS))
         lengths = rng.integers(1, STEPS + 1, (count, 1))
         return np.where(np.arange(STEPS) < lengths, tokens, 0).astype("int32")
@@ -115,9 +121,11 @@ def draw_inputs(rng, plan: Plan, count: int):
         "shared": (FEATURES,),
         "images": (STEPS, STEPS, CHANNELS),
     }
-    shape = (count, *shapes.get(plan.kind, (STEPS, CHANNELS)))
+    shape = (count, *shapes.get(architecture.kind, (STEPS, CHANNELS)))
 
     def draw():
         return rng.normal(size=shape).astype("float32")
 
-    return {"a": draw(), "b": draw()} if plan.kind == "shared" else draw()
+    return (
+        {"a": draw(), "b": draw()} if architecture.kind == "shared" else draw()
+    )

@@ -1,4 +1,4 @@
-"""A fixed set of random cases. `make fuzz` tries as many as one likes."""
+"""A fixed set of random cases. `make fuzz` runs more."""
 
 import pytest
 

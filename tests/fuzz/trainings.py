@@ -20,8 +20,8 @@ LOSSES = {
 class Case(typing.NamedTuple):
     """A pair of models, and the arguments of `compile` and `fit`."""
 
-    student: small_models.Plan
-    teacher: small_models.Plan
+    student: small_models.Architecture
+    teacher: small_models.Architecture
     teachers: int
     optimizer: dict
     # For each output, the losses and their weights.
@@ -57,7 +57,7 @@ def draw_case(rng) -> Case:
     masked = kind == "tokens" and positions
     classes = tuple(int(n) for n in rng.integers(2, 6, choose(1, 1, 2)))
     student, teacher = (
-        small_models.draw_plan(
+        small_models.draw_architecture(
             rng,
             kind,
             classes,
