@@ -11,8 +11,8 @@ _OURS, _KERAS = (
     pathlib.Path(package.__file__).parent for package in (keras_distill, keras)
 )
 
-# Other code that checks a value: whether it is a tensor or an image, and whether
-# all arrays have the same number of examples.
+# Other code that checks values: are they tensors or images, and do all arrays
+# have the same number of examples?
 _ELSEWHERE = {
     *("constant_op.py", "core.py", "tensor_util.py", "numpy_compat.py"),
     *("matplotlib", "data_adapters"),
